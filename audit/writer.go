@@ -1,0 +1,245 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	flushAfter = 50 * time.Millisecond // from the first record of a block to its write
+	tickAfter  = time.Second           // from a write to its fdatasync, and between retries
+)
+
+// A writer is all that the writing goroutine owns.
+type writer struct {
+	log  *Log
+	opt  Options
+	id   logID
+	lock *os.File
+	mark string // path of the file that says that the log is open
+	enc  *zstd.Encoder
+
+	seg    segment
+	number uint64   // of the block being gathered
+	seq    uint64   // of the next record
+	block  block    // being gathered, or waiting in out
+	out    []byte   // the block as it is stored; empty: not encoded yet
+	held   []*chunk // accepted, not yet in a block; more than one only during a failure
+
+	failing bool
+	cause   error // what began the failure, or the last one
+	unsure  bool  // an fdatasync failed, and no record says so yet
+	since   time.Time
+
+	flush, tick *time.Timer
+	ticking     bool
+}
+
+func (w *writer) run() {
+	w.flush, w.tick = time.NewTimer(flushAfter), time.NewTimer(tickAfter)
+	w.ticking = true
+	w.drain()
+	for {
+		select {
+		case c, ok := <-w.log.queue:
+			if !ok {
+				w.log.err = w.close()
+				close(w.log.done)
+				return
+			}
+			w.held = append(w.held, c)
+			w.drain()
+		case <-w.flush.C:
+			w.seal()
+		case <-w.tick.C:
+			w.ticking = false
+			w.settle()
+		}
+	}
+}
+
+// drain moves accepted records into blocks. During a failure they wait: Record
+// refuses new ones, so that no more than the queue and the callers inside
+// Record can still come.
+func (w *writer) drain() {
+	for len(w.held) > 0 && !w.failing {
+		c := w.held[0]
+		for ; c.next < len(c.recs); c.next++ {
+			line, ns := c.peek(c.next)
+			if !w.block.fits(len(line)) && !w.seal() {
+				return
+			}
+			if w.block.count == 0 {
+				w.flush.Reset(flushAfter)
+			}
+			w.block.add(w.seq, line, ns)
+			w.seq++
+		}
+		w.held = w.held[:copy(w.held, w.held[1:])]
+		c.free()
+	}
+}
+
+// emit takes an event of the log's own.
+func (w *writer) emit(e *Event) {
+	c := chunks.Get().(*chunk)
+	c.add(e)
+	w.held = append(w.held, c)
+}
+
+// seal writes the block, or says false when the log is failing. A block that
+// was not written stays as it is until a retry.
+func (w *writer) seal() bool {
+	if w.failing {
+		return false
+	}
+	if w.block.count == 0 {
+		return true
+	}
+	if err := w.write(); err != nil {
+		w.fail(err)
+		return false
+	}
+	return true
+}
+
+// write brings the block into the segment, a new one if the old one is full.
+func (w *writer) write() error {
+	if len(w.out) == 0 {
+		w.out = w.block.encode(w.out, w.enc, w.id, w.number)
+	}
+	if w.seg.size > 0 && w.seg.size+int64(len(w.out)) > w.opt.SegmentSize {
+		if err := w.rotate(); err != nil {
+			return err
+		}
+	}
+	if err := w.seg.append(w.out); err != nil {
+		return err
+	}
+	w.number++
+	w.block.reset()
+	w.out = w.out[:0]
+	if cap(w.out) > 4*maxRaw {
+		w.out = nil
+	}
+	w.tickLater()
+	return nil
+}
+
+// rotate brings the segment to the disk before the next one begins.
+func (w *writer) rotate() error {
+	if err := w.seg.sync(); err != nil {
+		return err
+	}
+	f, err := w.opt.openSegment(filepath.Join(w.opt.Dir, segmentDir, segmentName(w.number)))
+	if err != nil {
+		return err
+	}
+	w.seg.f.Close() // nothing is left to write
+	w.seg = segment{f: f}
+	return nil
+}
+
+func (w *writer) tickLater() {
+	if !w.ticking {
+		w.ticking = true
+		w.tick.Reset(tickAfter)
+	}
+}
+
+// settle is the work of each second: fdatasync, or the retry of a failure, and
+// the record of what was lost.
+func (w *writer) settle() {
+	if !w.failing {
+		if err := w.seg.sync(); err != nil {
+			w.fail(err)
+			return
+		}
+	} else if !w.retry() {
+		return
+	}
+	w.reportLoss()
+	w.drain()
+}
+
+// fail begins a failure.
+func (w *writer) fail(err error) {
+	w.failing, w.cause, w.since = true, err, time.Now()
+	w.blame(err)
+	w.opt.Logger.Error("audit log cannot be written", "dir", w.opt.Dir, "error", err)
+}
+
+// blame says why the log cannot be written now; that may change from one retry
+// to the next.
+func (w *writer) blame(err error) {
+	w.unsure = w.unsure || errors.Is(err, errUnsynced)
+	cause := fmt.Errorf("%w: %w", ErrUnwritable, err)
+	w.log.failure.Store(&cause)
+	w.tickLater()
+}
+
+// retry ends the failure if the block that waits, if one does, can be written
+// and everything brought to the disk.
+func (w *writer) retry() bool {
+	var err error
+	if w.block.count > 0 {
+		err = w.write()
+	}
+	if err == nil {
+		err = w.seg.sync()
+	}
+	if err != nil {
+		w.blame(err)
+		return false
+	}
+	w.failing = false
+	w.log.failure.Store(nil)
+	w.opt.Logger.Info("audit log can be written again", "dir", w.opt.Dir, "lost", w.log.lost.Load())
+	w.drain()
+	w.tickLater() // for what a Record still under way counts as lost
+	return true
+}
+
+// reportLoss records what Record has refused since the last time.
+func (w *writer) reportLoss() {
+	if n := w.log.lost.Swap(0); n > 0 || w.unsure {
+		w.unsure = false
+		w.emit(&Event{Event: AuditGap, Reason: w.cause.Error(), Gap: &Gap{Count: n, Since: w.since}})
+	}
+}
+
+// close writes what is left, with one more try if the log is failing.
+func (w *writer) close() error {
+	defer w.lock.Close()
+	defer w.seg.f.Close()
+	w.flush.Stop()
+	w.tick.Stop()
+	if w.failing {
+		w.retry()
+	}
+	if !w.failing {
+		w.reportLoss()
+		w.drain()
+		if w.seal() {
+			if err := w.seg.sync(); err != nil {
+				w.fail(err)
+			}
+		}
+	}
+	if !w.failing {
+		if err := os.Remove(w.mark); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return syncDir(w.opt.Dir)
+	}
+	n := int64(w.block.count) + w.log.lost.Load()
+	for _, c := range w.held {
+		n += int64(len(c.recs) - c.next)
+	}
+	return fmt.Errorf("%w: %d records are lost: %w", ErrUnwritable, n, w.cause)
+}

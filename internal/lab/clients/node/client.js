@@ -1,0 +1,79 @@
+// usage: node client.js '{"url": "wss://...", "say": ["..."]}'
+// Prints one JSON object, see ../job.go. NODE_EXTRA_CA_CERTS names the roots.
+import { readFileSync } from "node:fs";
+import WebSocket from "ws";
+
+const PATIENCE = 3000; // ms without an answer to one message
+const job = JSON.parse(process.argv[2]);
+const version = JSON.parse(readFileSync(new URL("./node_modules/ws/package.json", import.meta.url))).version;
+const report = { client: `ws ${version} on node ${process.versions.node}`, checks: {}, said: [] };
+
+function finish() {
+  console.log(JSON.stringify(report));
+  process.exit(0);
+}
+
+const ws = new WebSocket(job.url, job.protocols || [], { handshakeTimeout: 10000 });
+const closed = new Promise((resolve) => {
+  ws.on("close", (code, reason) => {
+    report.close = { code, reason: reason.toString() };
+    resolve();
+  });
+});
+ws.on("unexpected-response", (request, response) => {
+  report.status = response.statusCode;
+  report.error = `unexpected response ${response.statusCode}`;
+  finish();
+});
+ws.on("error", (error) => {
+  report.error = `${error.code || ""} ${error.message}`.trim();
+  if (ws.readyState !== WebSocket.OPEN) finish();
+});
+
+// next waits for one event, a close or the end of our patience (null).
+function next(event) {
+  if (ws.readyState !== WebSocket.OPEN) return null;
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => done(null), PATIENCE);
+    const got = (...args) => done(args);
+    const gone = () => done(null);
+    function done(value) {
+      clearTimeout(timer);
+      ws.off(event, got);
+      ws.off("close", gone);
+      resolve(value);
+    }
+    ws.once(event, got);
+    ws.once("close", gone);
+  });
+}
+
+// ignore takes the error of sending on a closed connection: next has told.
+function ignore() {}
+
+async function echo(data) {
+  const answer = next("message");
+  ws.send(data, ignore);
+  const got = await answer;
+  return got !== null && got[1] === Buffer.isBuffer(data) && Buffer.compare(got[0], Buffer.from(data)) === 0;
+}
+
+ws.on("open", async () => {
+  report.protocol = ws.protocol;
+  report.extensions = ws.extensions;
+  report.checks.text = await echo("text with \u00fcmlauts, \u4e16\u754c and \u{1f600}");
+  report.checks.binary = await echo(Buffer.from(Array.from({ length: 256 }, (_, i) => i)));
+  report.checks.big = await echo(Buffer.alloc(70 * 1024, "70 KB "));
+  const whole = next("message");
+  for (const part of ["frag", "men", "ted"]) ws.send(part, { fin: part === "ted" }, ignore);
+  const got = await whole;
+  report.checks.fragmented = got !== null && got[0].toString() === "fragmented";
+  const pong = next("pong");
+  ws.ping("are you there", true, ignore);
+  const answer = await pong;
+  report.checks.ping = answer !== null && answer[0].toString() === "are you there";
+  for (const text of job.say || []) report.said.push(await echo(text));
+  ws.close(1000, "done");
+  await closed;
+  finish();
+});

@@ -1,0 +1,67 @@
+#!/usr/bin/python3
+"""usage: client.py '{"url": "wss://...", "say": ["..."]}'
+
+Prints one JSON object, see ../job.go. SSL_CERT_FILE names the roots.
+"""
+
+import asyncio
+import json
+import platform
+import sys
+
+import websockets
+
+PATIENCE = 3  # seconds without an answer to one message
+
+
+async def echo(ws, data, expected=None):
+    try:
+        await ws.send(data)
+        return await asyncio.wait_for(ws.recv(), PATIENCE) == (data if expected is None else expected)
+    except (asyncio.TimeoutError, websockets.ConnectionClosed):
+        return False
+
+
+async def ping(ws):
+    try:
+        await asyncio.wait_for(await ws.ping("are you there"), PATIENCE)
+        return True
+    except (asyncio.TimeoutError, websockets.ConnectionClosed):
+        return False
+
+
+async def work(job, report):
+    async with websockets.connect(
+        job["url"], subprotocols=job.get("protocols") or None, open_timeout=10, ping_interval=None
+    ) as ws:
+        report["protocol"] = ws.subprotocol or ""
+        report["extensions"] = ws.response_headers.get("Sec-WebSocket-Extensions", "")
+        checks = report["checks"]
+        checks["text"] = await echo(ws, "text with \u00fcmlauts, \u4e16\u754c and \U0001f600")
+        checks["binary"] = await echo(ws, bytes(range(256)))
+        checks["big"] = await echo(ws, b"70 KB " * (70 * 1024 // 6))
+        checks["fragmented"] = await echo(ws, ["frag", "men", "ted"], "fragmented")
+        checks["ping"] = await ping(ws)
+        for text in job.get("say") or []:
+            report["said"].append(await echo(ws, text))
+        await ws.close(1000, "done")
+        report["close"] = {"code": ws.close_code, "reason": ws.close_reason}
+
+
+def main():
+    report = {
+        "client": f"websockets {websockets.__version__} on python {platform.python_version()}",
+        "checks": {},
+        "said": [],
+    }
+    try:
+        asyncio.run(work(json.loads(sys.argv[1]), report))
+    except websockets.InvalidStatusCode as error:
+        report["status"] = error.status_code
+        report["error"] = str(error)
+    except (OSError, asyncio.TimeoutError, websockets.WebSocketException) as error:
+        report["error"] = f"{type(error).__name__}: {error}"
+    print(json.dumps(report))
+
+
+main()

@@ -1,0 +1,98 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"sync"
+)
+
+// A Tape is a connection that keeps every byte it carried. Put below TLS it
+// records ciphertext, above TLS plaintext. It is safe for concurrent use like
+// the connection itself; only concurrent writers have to agree among themselves.
+type Tape struct {
+	net.Conn
+
+	mu       sync.Mutex
+	received []byte
+	sent     []byte
+	ended    error
+	grown    chan struct{} // closed and replaced when something is added
+}
+
+// Record returns a recording connection over c, which it then owns.
+func Record(c net.Conn) *Tape { return &Tape{Conn: c, grown: make(chan struct{})} }
+
+// Read reads and records.
+func (t *Tape) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.received = append(t.received, b[:n]...)
+	if err != nil && t.ended == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.ended = err
+	}
+	if n > 0 || err != nil {
+		close(t.grown)
+		t.grown = make(chan struct{})
+	}
+	return n, err
+}
+
+// Write records and writes. The record comes first, so that whoever has read
+// the bytes at the other end finds them in it.
+func (t *Tape) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	start := len(t.sent)
+	t.sent = append(t.sent, b...)
+	t.mu.Unlock()
+	n, err := t.Conn.Write(b)
+	if n < len(b) {
+		t.mu.Lock()
+		t.sent = slices.Delete(t.sent, start+n, start+len(b))
+		t.mu.Unlock()
+	}
+	return n, err
+}
+
+// Received returns a copy of what was read so far.
+func (t *Tape) Received() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.received)
+}
+
+// Sent returns a copy of what was written so far.
+func (t *Tape) Sent() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.sent)
+}
+
+// Ended returns the first error of a Read, io.EOF for an orderly end, or nil.
+// A deadline ends nothing.
+func (t *Tape) Ended() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ended
+}
+
+// Wait waits until enough is true of what was received and how reading ended,
+// and returns what was received.
+func (t *Tape) Wait(ctx context.Context, enough func(received []byte, ended error) bool) ([]byte, error) {
+	for {
+		t.mu.Lock()
+		received, ended, grown := t.received, t.ended, t.grown
+		t.mu.Unlock()
+		if enough(received, ended) {
+			return slices.Clone(received), nil
+		}
+		select {
+		case <-ctx.Done():
+			return slices.Clone(received), ctx.Err()
+		case <-grown:
+		}
+	}
+}

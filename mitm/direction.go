@@ -1,0 +1,362 @@
+package mitm
+
+import (
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"framegate/audit"
+	"framegate/frames"
+	"framegate/policy"
+)
+
+// A direction carries the messages that go one way. It belongs to the
+// goroutine of run, but for what is atomic.
+type direction struct {
+	relay    *relay
+	dir      frames.Direction
+	src, dst *leg
+	reader   *frames.Reader
+	policy   *policy.Policy
+	scope    *policy.Scope // of policy
+
+	first [1]byte // what is waited with while no buffer is held
+	in    []byte  // received, not yet judged: a part of a frame
+	late  error   // came with the last bytes, counts when they are done
+
+	closed atomic.Bool // a Close frame has passed; nothing may follow
+	hasty  atomic.Bool // the other direction has ended
+
+	messages, bytes int64
+	rolling         [sha256.Size]byte
+}
+
+func newDirection(r *relay, dir frames.Direction, src, dst *leg) *direction {
+	return &direction{
+		relay: r, dir: dir, src: src, dst: dst,
+		reader: frames.NewReader(dir, r.proxy.hold()),
+	}
+}
+
+// run carries messages until the direction ends, and says so.
+func (d *direction) run() { d.relay.finished(d, d.carry()) }
+
+func (d *direction) carry() error {
+	defer func() { giveBuffer(d.in) }()
+	for {
+		if err := d.fill(); err != nil {
+			return err
+		}
+		switch {
+		case d.relay.closing.Load():
+			if d.discard() {
+				return nil
+			}
+		case d.closed.Load():
+			d.consume(len(d.in)) // Section 1.4: "discarding any further data received"
+		default:
+			n, err := d.batch(d.in)
+			d.consume(n)
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fill waits for bytes and takes all that have been received. While nothing
+// was received it holds no buffer, and with a part of a frame a small one.
+func (d *direction) fill() error {
+	if err := d.late; err != nil {
+		return err
+	}
+	if len(d.in) == 0 {
+		if _, err := d.src.Read(d.first[:]); err != nil {
+			return err
+		}
+		d.in = append(takeBuffer(chunk), d.first[0])
+	} else {
+		// A frame that says it is long gets room as its bytes arrive.
+		d.in = moveBuffer(d.in, min(d.reader.Need(), 2*len(d.in)))
+		n, err := d.src.Read(d.in[len(d.in):cap(d.in)])
+		d.in = d.in[:len(d.in)+n]
+		if err != nil && n == 0 {
+			return err
+		}
+		d.late = err
+		if cap(d.in) < chunk {
+			d.in = moveBuffer(d.in, chunk)
+		}
+	}
+	if d.late == nil && len(d.in) < cap(d.in) {
+		n, err := d.src.drain(d.in[len(d.in):cap(d.in)])
+		d.in = d.in[:len(d.in)+n]
+		d.late = err
+	}
+	if d.hasty.Load() {
+		d.src.wire.SetReadDeadline(time.Now().Add(halfWait))
+	}
+	if d.relay.proxy.IdleTimeout > 0 {
+		d.relay.last.Store(time.Now().UnixNano())
+	}
+	return nil
+}
+
+// consume forgets the first n bytes that were received, and with the last of
+// them all buffers.
+func (d *direction) consume(n int) {
+	rest := d.in[n:]
+	if len(rest) == 0 {
+		giveBuffer(d.in)
+		d.in = nil
+		d.reader.Release()
+		return
+	}
+	copy(d.in, rest)
+	d.in = d.in[:len(rest)]
+}
+
+// hasten gives a direction a limit of silence, because the other one has ended.
+func (d *direction) hasten() {
+	d.hasty.Store(true)
+	d.src.wire.SetReadDeadline(time.Now().Add(halfWait))
+}
+
+// batch judges all messages that are whole in b, records them and forwards
+// those which may pass, and returns how many bytes of b it is done with.
+func (d *direction) batch(b []byte) (n int, err error) {
+	if p := d.relay.proxy.Policy(); p != d.policy {
+		d.policy, d.scope = p, p.Scope(d.relay.ws.Upgrade)
+	}
+	p := passes.Get().(*pass)
+	defer p.free()
+	p.direction, p.now = d, time.Now()
+	start := 0 // b[start:n] may pass and has not left yet
+	for n < len(b) && !d.closed.Load() {
+		m, k, err := d.reader.Next(b[n:])
+		if err != nil {
+			p.forward(b[start:n])
+			p.violation(err)
+			return len(b), p.flush()
+		}
+		if k == 0 {
+			break
+		}
+		if m.Opcode == frames.Continuation { // held; it leaves with the whole message
+			p.forward(b[start:n])
+			n += k
+			start = n
+			continue
+		}
+		switch end := p.judge(&m); {
+		case end != nil:
+			p.forward(b[start:n])
+			if err := p.flush(); err != nil {
+				return n, err
+			}
+			d.relay.offend(d.dir, *end, end.reason)
+			return len(b), nil
+		case !p.passes:
+			p.forward(b[start:n])
+			start = n + k
+		case m.Frames > 1:
+			p.forward(b[start:n])
+			p.forward(m.Wire)
+			start = n + k
+		}
+		n += k
+		if m.Opcode == frames.Close {
+			d.seenClose(m.Data)
+		}
+	}
+	p.forward(b[start:n])
+	return n, p.flush()
+}
+
+// seenClose ends the direction: its peer has sent Close. The other peer is to
+// answer, and then both are to end their connections.
+func (d *direction) seenClose(payload []byte) {
+	code, reason, _ := frames.ParseClose(payload)
+	d.relay.endedBy(ending{dir: d.dir.String(), code: code, reason: reason})
+	d.closed.Store(true)
+	other := d.relay.directions[1-d.dir]
+	other.hasten()
+	if other.closed.Load() {
+		d.hasten()
+	}
+}
+
+// discard looks for the peer's answer to our Close and throws all else away.
+func (d *direction) discard() (answered bool) {
+	n := 0
+	for n < len(d.in) {
+		m, k, err := d.reader.Next(d.in[n:])
+		if err != nil {
+			n = len(d.in)
+			break
+		}
+		if m.Opcode == frames.Close {
+			return true
+		}
+		if n += k; k == 0 {
+			break
+		}
+	}
+	d.consume(n)
+	return false
+}
+
+// total returns what the direction has carried.
+func (d *direction) total() audit.Tally {
+	return audit.Tally{Messages: d.messages, Bytes: d.bytes, SHA256: d.rolling}
+}
+
+// roll adds the digest of one message to the rolling digest of the direction:
+// SHA-256 over the previous value, at first zero, and the message's SHA-256.
+func (d *direction) roll(sum *[sha256.Size]byte) {
+	var b [2 * sha256.Size]byte
+	copy(b[:], d.rolling[:])
+	copy(b[sha256.Size:], sum[:])
+	d.rolling = sha256.Sum256(b[:])
+}
+
+// A pass is the work on one batch: the records that have to be written before
+// what they speak of may leave.
+type pass struct {
+	direction *direction
+	now       time.Time
+	passes    bool // the verdict on the last message
+	held      bool // the destination gathers
+	err       error
+	n         int
+	events    [passSize]audit.Event
+	messages  [passSize]audit.Message
+}
+
+const passSize = 64
+
+var passes = sync.Pool{New: func() any { return new(pass) }}
+
+func (p *pass) free() {
+	p.direction, p.err, p.n, p.held = nil, nil, 0, false
+	passes.Put(p)
+}
+
+// judge asks the policy about m and notes the record. It returns how the
+// WebSocket is to end if a rule closes it.
+func (p *pass) judge(m *frames.Message) *ending {
+	d := p.direction
+	v := d.scope.Message(d.dir, m.Opcode, m.Data)
+	sum := sha256.Sum256(m.Data)
+	name := audit.WSControl
+	if !m.Opcode.IsControl() {
+		name = audit.WSMessage
+		d.messages++
+		d.bytes += int64(len(m.Data))
+		d.roll(&sum)
+	}
+	p.passes = v.Action < policy.Drop
+	e := p.event(name)
+	e.Rules, e.Shadow, e.Action = v.Rules, v.Shadow, v.Action.String()
+	*e.Msg = audit.Message{
+		Dir: d.dir.String(), Opcode: m.Opcode.String(), Size: int64(len(m.Data)), WireSize: int64(len(m.Wire)),
+		Frames: m.Frames, Compressed: m.Compressed, SHA256: sum,
+	}
+	p.keep(e)
+	if v.Action != policy.Close {
+		return nil
+	}
+	e.Code, e.Reason = int(v.Code), v.Reason
+	return &ending{code: v.Code, reason: v.Reason, action: v.Action.String(), state: audit.StateBlocked, rules: v.Rules}
+}
+
+// event begins the next record.
+func (p *pass) event(name string) *audit.Event {
+	if p.n == passSize {
+		p.record()
+	}
+	r := p.direction.relay
+	e := &p.events[p.n]
+	*e = audit.Event{
+		Time: p.now, Event: name, Conn: r.id, Client: r.client, Server: r.server, Host: r.host,
+		Path: r.ws.Path, Policy: p.direction.policy.Version(), Msg: &p.messages[p.n],
+	}
+	return e
+}
+
+// keep makes e, the last one begun, part of the batch if the level wants it.
+func (p *pass) keep(e *audit.Event) {
+	if level := p.direction.relay.proxy.Level; level == 0 || level.Wants(e) {
+		p.n++
+	}
+}
+
+// violation records what the peer did wrong and ends the WebSocket.
+func (p *pass) violation(err error) {
+	d := p.direction
+	var v *frames.ProtocolError
+	if !errors.As(err, &v) {
+		v = &frames.ProtocolError{Code: frames.InternalError, Reason: err.Error()}
+	}
+	e := p.event(audit.WSViolation)
+	*e.Msg = audit.Message{Dir: d.dir.String()}
+	e.Action, e.Code, e.Evidence = policy.Close.String(), int(v.Code), v.Header
+	e.Reason = v.Section + ": " + v.Reason
+	p.keep(e)
+	if p.flush() == nil {
+		d.relay.offend(d.dir, ending{code: v.Code, reason: e.Reason, action: "close", state: audit.StateFailed}, v.Reason)
+	}
+}
+
+// record hands the records of the batch to the log. If the log does not take
+// them, nothing of what they speak of is forwarded, and the WebSocket ends.
+func (p *pass) record() {
+	if p.n == 0 || p.err != nil {
+		return
+	}
+	r := p.direction.relay
+	if p.err = r.record(p.events[:p.n]...); p.err != nil {
+		r.shut(ending{code: frames.InternalError, reason: p.err.Error(), action: "close", state: audit.StateFailed},
+			frames.InternalError, frames.InternalError, "")
+	}
+	p.n = 0
+}
+
+// forward sends b on, after the records of it. It leaves with flush.
+func (p *pass) forward(b []byte) {
+	if p.record(); len(b) == 0 || p.err != nil {
+		return
+	}
+	dst := p.direction.dst
+	dst.mu.Lock()
+	defer dst.mu.Unlock()
+	if dst.closed {
+		return
+	}
+	if !p.held {
+		dst.wire.hold()
+		p.held = true
+	}
+	_, p.err = dst.Write(b)
+	if p.direction.closed.Load() {
+		dst.closed = true // b ends in a Close frame
+	}
+}
+
+// flush sends what was forwarded, and returns the first error of the batch.
+func (p *pass) flush() error {
+	p.record()
+	if !p.held {
+		return p.err
+	}
+	p.held = false
+	dst := p.direction.dst
+	dst.mu.Lock()
+	defer dst.mu.Unlock()
+	if err := dst.wire.flush(); p.err == nil {
+		p.err = err
+	}
+	return p.err
+}

@@ -1,0 +1,222 @@
+package mitm
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"time"
+)
+
+// A speech is what the first bytes of a connection show.
+type speech int
+
+const (
+	speechUnknown speech = iota // too few bytes to tell
+	speechTLS
+	speechHTTP
+	speechOther // another protocol, or one in which the server speaks first
+)
+
+// first is what is known of a connection before anything was decided.
+type first struct {
+	speech speech
+	hello  *tls.ClientHelloInfo // speechTLS
+	head   *requestHead         // speechHTTP
+}
+
+// name is the host by which the client called the server, "" if it did not say.
+func (f first) name() string {
+	switch f.speech {
+	case speechTLS:
+		return f.hello.ServerName
+	case speechHTTP:
+		return f.head.host()
+	}
+	return ""
+}
+
+// classify tells TLS and HTTP from everything else by the first bytes b.
+//
+// A TLS record of a handshake starts with 22 and the major version 3
+// (RFC 8446, Section 5.1). An HTTP request line is text and ends in the version
+// (RFC 9112, Section 3); SSH, SMTP and their like are text, too, so that the
+// whole first line has to be seen. Letter case, white space and line ends are
+// taken loosely here: what a lax server might take for HTTP must go to the
+// strict parser and fail there, and not pass as something else.
+func classify(b []byte) speech {
+	if len(b) == 0 {
+		return speechUnknown
+	}
+	if b[0] == 22 {
+		switch {
+		case len(b) == 1:
+			return speechUnknown
+		case b[1] == 3:
+			return speechTLS
+		}
+		return speechOther
+	}
+	line, _, whole := bytes.Cut(bytes.TrimLeft(b, "\r\n"), []byte("\n"))
+	if requestLike.Match(line) {
+		return speechHTTP
+	}
+	line = bytes.TrimRight(line, "\r \t")
+	switch at := bytes.LastIndexAny(line, " \t"); {
+	case whole && at > 0 && len(line) >= at+6 && bytes.EqualFold(line[at+1:at+6], []byte("HTTP/")):
+		return speechHTTP
+	case whole, len(line) > maxHead, bytes.ContainsFunc(line, notText):
+		return speechOther
+	}
+	return speechUnknown
+}
+
+// requestLike matches how a request to an HTTP server begins.
+var requestLike = regexp.MustCompile(`^[A-Za-z]{3,20}[ \t]+(?i:/|https?:|\*[ \t]+HTTP/)`)
+
+func notText(r rune) bool { return r < ' ' && r != '\t' && r != '\r' || r == 0x7f }
+
+// firstQuiet is how long a client may be silent before the server is asked
+// whether it speaks first.
+const firstQuiet = 3 * time.Second
+
+// firstBytes waits for the client's first bytes and reads, without answering,
+// the ClientHello or the request head that they begin.
+func (f *flow) firstBytes() (first, error) {
+	s, err := f.classifyClient()
+	if err != nil {
+		return first{}, err
+	}
+	f.phase()
+	switch s {
+	case speechTLS:
+		hello, err := f.clientHello()
+		return first{speech: s, hello: hello}, err
+	case speechHTTP:
+		head, err := f.requestHead()
+		return first{speech: s, head: head}, err
+	}
+	return first{speech: speechOther}, nil
+}
+
+// classifyClient reads until the client's protocol is known. When the client
+// stays silent it dials the server and waits for either side: only a server
+// that really speaks first makes the connection one that cannot be inspected,
+// so that a client gains nothing by being slow.
+func (f *flow) classifyClient() (speech, error) {
+	w := f.down.wire
+	var seen []byte
+	defer func() { w.unread(seen) }()
+	buf := make([]byte, 2048)
+	var serverSpoke chan bool
+	stopListening := func() bool {
+		if serverSpoke == nil {
+			return false
+		}
+		f.spare.SetReadDeadline(time.Unix(1, 0))
+		spoke := <-serverSpoke
+		f.spare.SetReadDeadline(time.Time{})
+		return spoke
+	}
+	deadline := time.Now().Add(f.proxy.handshakeTimeout())
+	w.SetReadDeadline(time.Now().Add(min(firstQuiet, f.proxy.handshakeTimeout()/2)))
+	for {
+		n, err := w.Read(buf)
+		seen = append(seen, buf[:n]...)
+		if n > 0 {
+			if serverSpoke != nil && stopListening() {
+				return speechOther, nil
+			}
+			serverSpoke = nil
+			w.SetReadDeadline(deadline)
+			if s := classify(seen); s != speechUnknown {
+				return s, nil
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded) && len(seen) == 0 && f.spare == nil:
+			c, err := f.dial()
+			if err != nil {
+				return 0, err
+			}
+			f.spare = c
+			serverSpoke = make(chan bool, 1)
+			go listenServer(c, w, serverSpoke)
+			w.SetReadDeadline(deadline)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if stopListening() {
+				return speechOther, nil
+			}
+			return 0, errors.New("no protocol recognised within the handshake timeout")
+		default:
+			if stopListening() {
+				return speechOther, nil
+			}
+			if len(seen) > 0 && errors.Is(err, io.EOF) {
+				// All there will ever be; a request or a hello would be longer.
+				return speechOther, nil
+			}
+			return 0, fmt.Errorf("before its first byte: %w", err)
+		}
+	}
+}
+
+// listenServer reports on spoke whether the server sends something before its
+// read deadline is set to the past, and if so wakes the reader of client.
+func listenServer(server, client *wire, spoke chan<- bool) {
+	var b [1]byte
+	n, _ := server.Read(b[:])
+	if n > 0 {
+		server.unread(b[:])
+		client.SetReadDeadline(time.Unix(1, 0))
+	}
+	spoke <- n > 0
+}
+
+// clientHello lets crypto/tls parse the ClientHello, however it is cut into
+// segments and records, and puts all its bytes back. When it cannot be parsed,
+// the client gets the alert that crypto/tls has for it.
+func (f *flow) clientHello() (*tls.ClientHelloInfo, error) {
+	rec := &recorder{Conn: f.down.wire}
+	var hello *tls.ClientHelloInfo
+	err := tls.Server(rec, &tls.Config{
+		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			c := *h
+			c.Conn = nil
+			hello = &c
+			return nil, errHelloRead
+		},
+	}).HandshakeContext(context.WithoutCancel(f.ctx))
+	if !errors.Is(err, errHelloRead) {
+		f.down.wire.Write(rec.wrote)
+		f.tlsFail(tlsClientHello, err)
+		return nil, err
+	}
+	f.down.wire.unread(rec.read)
+	return hello, nil
+}
+
+var errHelloRead = errors.New("ClientHello read")
+
+// A recorder remembers what was read and keeps back what is written.
+type recorder struct {
+	net.Conn
+	read, wrote []byte
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.read = append(r.read, p[:n]...)
+	return n, err
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.wrote = append(r.wrote, p...)
+	return len(p), nil
+}

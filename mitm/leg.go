@@ -1,0 +1,111 @@
+package mitm
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A leg is one of the two sides of a connection: the socket, and TLS on it
+// unless the connection is plain. One goroutine reads; writers hold mu.
+type leg struct {
+	wire *wire
+	tls  *tls.Conn // nil on a plain connection
+	back []byte    // plaintext that was read and put back
+
+	mu     sync.Mutex
+	closed bool // a Close frame was sent; nothing may follow (RFC 6455, Section 5.5.1)
+}
+
+// conn is what carries plaintext: TLS, or the socket itself.
+func (l *leg) conn() net.Conn {
+	if l.tls != nil {
+		return l.tls
+	}
+	return l.wire
+}
+
+// Read implements io.Reader.
+func (l *leg) Read(p []byte) (int, error) {
+	if len(l.back) > 0 {
+		n := copy(p, l.back)
+		if l.back = l.back[n:]; len(l.back) == 0 {
+			l.back = nil
+		}
+		return n, nil
+	}
+	return l.conn().Read(p)
+}
+
+// unread puts b, which came from this leg, in front of what is still to read.
+func (l *leg) unread(b []byte) {
+	if len(b) > 0 {
+		l.back = append(append(make([]byte, 0, len(b)+len(l.back)), b...), l.back...)
+	}
+}
+
+// drain reads into b what has been received already, and does not wait.
+func (l *leg) drain(b []byte) (n int, err error) {
+	l.wire.nowait = true
+	defer func() { l.wire.nowait = false }()
+	for n < len(b) && err == nil {
+		var k int
+		k, err = l.Read(b[n:])
+		n += k
+	}
+	if err == error(errWouldBlock{}) {
+		err = nil
+	}
+	return n, err
+}
+
+// Write implements io.Writer.
+func (l *leg) Write(p []byte) (int, error) { return l.conn().Write(p) }
+
+// closeWrite ends our direction: close_notify on TLS, then a FIN. A direction
+// that ended without a close_notify is carried over without one.
+func (l *leg) closeWrite(clean bool) {
+	if l.tls != nil && clean {
+		l.tls.CloseWrite()
+	}
+	l.wire.CloseWrite()
+}
+
+// close ends the leg. With reset, the peer sees a TCP RST.
+func (l *leg) close(reset bool) {
+	if reset {
+		l.wire.SetLinger(0)
+	}
+	l.wire.Close()
+}
+
+// tlsEnd is how long saying goodbye may block on a peer that does not read.
+const tlsEnd = time.Second
+
+// end closes a leg in good order, with a close_notify.
+func (l *leg) end() {
+	if l.tls != nil {
+		l.wire.SetWriteDeadline(time.Now().Add(tlsEnd))
+		l.tls.CloseWrite()
+	}
+	l.wire.Close()
+}
+
+// wasReset reports whether err means that the peer broke the connection off,
+// which is carried over to the other side as such.
+func wasReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EPIPE)
+}
+
+// isEOF reports whether err is an end of the stream, and whether it was a
+// clean one: a close_notify under TLS, a FIN without.
+func isEOF(err error) (eof, clean bool) {
+	if errors.Is(err, io.EOF) {
+		return true, true
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF), false
+}

@@ -1,0 +1,170 @@
+// Package mitm carries one intercepted connection from its first byte to its
+// last: it tells what the client speaks, asks the policy, opens and verifies
+// the server's side, presents a leaf to the client, follows the HTTP exchanges
+// up to the upgrade, and relays WebSocket messages, each judged and recorded
+// before it is forwarded.
+//
+// It inspects a copy and forwards the original: unless a rule says otherwise,
+// the bytes that leave are the bytes that came. [Proxy.ServeConn] is the whole
+// way on one page.
+//
+// # Ownership
+//
+// ServeConn owns the connection that it is given and each one that it dials,
+// and closes them all before it returns. One goroutine reads each side, and
+// whoever writes to a side holds the lock of its leg. Buffers come from a pool
+// when bytes arrive and go back before the next wait, so that an idle
+// connection holds none.
+package mitm
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"framegate/audit"
+	"framegate/policy"
+)
+
+// A CertSource makes the certificates that clients are shown.
+type CertSource interface {
+	// Leaf returns a certificate with its chain for a server that was verified.
+	// name is what the client asked for by SNI; if it is empty, the leaf bears
+	// the names of origin, the server's own certificate. hello tells which keys
+	// the client can use.
+	Leaf(ctx context.Context, name string, origin *x509.Certificate, hello *tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+// A Proxy serves intercepted connections. Its fields are set before the first
+// ServeConn and not changed after it. There is no field that turns the
+// verification of servers off.
+type Proxy struct {
+	// Certs makes the leaves. It must be set.
+	Certs CertSource
+	// Policy returns the policy in force. It is called for each connection, and
+	// for each batch of messages, so that a reload reaches live connections at
+	// a message boundary. It must be set and must not return nil.
+	Policy func() *policy.Policy
+	// Audit takes the records. It must be set.
+	Audit audit.Sink
+	// Level is the least that is recorded; events below it are not made.
+	Level audit.Level
+	// Dialer opens connections to servers; it marks their sockets, so that they
+	// are not captured themselves. If nil, a zero net.Dialer.
+	Dialer *net.Dialer
+	// Roots verifies servers. If nil, the system's roots.
+	Roots *x509.CertPool
+	// BlockClientCert refuses servers that ask for a client certificate; by
+	// default their connections are bypassed, since nobody but the client can
+	// answer them.
+	BlockClientCert bool
+	// HandshakeTimeout bounds each phase before the upgrade: the first bytes,
+	// either TLS handshake, a request head, the 101. If zero, 10 s.
+	HandshakeTimeout time.Duration
+	// IdleTimeout ends upgraded connections on which no byte passed for so
+	// long. If zero, never.
+	IdleTimeout time.Duration
+	// Hold is the size of the largest message that is held whole, in bytes of
+	// payload. A larger one ends the connection with 1009. If zero, 1 MiB.
+	Hold int64
+	// Log takes what an operator should see. If nil, slog.Default.
+	Log *slog.Logger
+
+	init    sync.Once
+	engine  http.Handler           // serves what is not a WebSocket
+	tickets *tls.Config            // what all client handshakes share
+	resumed tls.ClientSessionCache // sessions with servers
+}
+
+func (p *Proxy) handshakeTimeout() time.Duration {
+	if p.HandshakeTimeout > 0 {
+		return p.HandshakeTimeout
+	}
+	return 10 * time.Second
+}
+
+func (p *Proxy) hold() int64 {
+	if p.Hold > 0 {
+		return p.Hold
+	}
+	return 1 << 20
+}
+
+func (p *Proxy) log() *slog.Logger {
+	if p.Log != nil {
+		return p.Log
+	}
+	return slog.Default()
+}
+
+func (p *Proxy) setUp() {
+	p.engine = newEngine(p)
+	p.tickets = clientTLSConfig()
+	p.resumed = tls.NewLRUClientSessionCache(4096)
+}
+
+// ServeConn takes ownership of c, which was on its way to dst, and returns once
+// both sides are closed. When ctx is done, a WebSocket is closed with 1001 on
+// both sides; anything else is cut.
+func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
+	f, err := p.accept(ctx, c, dst)
+	if err != nil {
+		return
+	}
+	defer func() { f.end(err) }()
+
+	first, err := f.firstBytes()
+	if err != nil {
+		return
+	}
+	switch d := f.decide(first); {
+	case d.Action == policy.Block:
+		f.block(first, d)
+		return
+	case d.Action == policy.Bypass || first.speech == speechOther:
+		err = f.bypass(d)
+		return
+	}
+	head := first.head
+	if first.speech == speechTLS {
+		var origin *x509.Certificate
+		if origin, err = f.upstreamTLS(); errors.Is(err, errClientCert) && !p.BlockClientCert {
+			err = f.bypass(policy.Decision{Action: policy.Bypass, Rule: tlsClientCert})
+			return
+		} else if err != nil {
+			return
+		}
+		var leaf *tls.Certificate
+		if leaf, err = f.leaf(origin, first.hello); err != nil {
+			return
+		}
+		if err = f.clientTLS(leaf); err != nil {
+			return
+		}
+		if head, err = f.requestHead(); err != nil {
+			return
+		}
+	}
+	for head != nil {
+		if !head.upgrade() {
+			head, err = f.exchanges(head)
+			continue
+		}
+		var ws *upgrade
+		if ws, err = f.upgrade(head); err != nil {
+			return
+		}
+		if ws != nil {
+			err = f.relay(ws)
+			return
+		}
+		head, err = f.requestHead()
+	}
+}

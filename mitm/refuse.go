@@ -1,0 +1,80 @@
+package mitm
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"framegate/audit"
+	"framegate/policy"
+)
+
+// requestHead reads the next request head of the client and answers one that
+// is bad with 400.
+func (f *flow) requestHead() (*requestHead, error) {
+	head, err := readHead(&f.down, parseRequest)
+	if err != nil {
+		f.refuseHead(err)
+	}
+	return head, err
+}
+
+// refuseHead answers a head that is refused for its form; other errors are not
+// the client's to hear of.
+func (f *flow) refuseHead(err error) {
+	var refused *badHead
+	switch {
+	case errors.As(err, &refused):
+		f.refuse(nil, 400, refused.reason)
+	case errors.Is(err, errHeadTooLarge):
+		f.refuse(nil, 431, err.Error())
+	}
+}
+
+// refuse answers a request in place of the server, and records that. head is
+// nil if the request could not be parsed. The connection ends with it.
+func (f *flow) refuse(head *requestHead, status int, reason string) {
+	fields := ""
+	if status == http.StatusUpgradeRequired { // RFC 6455, Section 4.2.2
+		fields = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+	}
+	text := "framegate: " + reason + "\n"
+	fmt.Fprintf(&f.down, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n%s",
+		status, http.StatusText(status), len(text), fields, text)
+	f.recordRequest(head, status, reason)
+}
+
+// recordRequest records one HTTP exchange. reason says why it was refused or
+// went wrong, if it did.
+func (f *flow) recordRequest(head *requestHead, status int, reason string) error {
+	e := f.event(audit.HTTPRequest)
+	e.Code, e.Reason = status, reason
+	if head != nil {
+		e.Method, e.Path = head.method, head.path()
+	}
+	if reason != "" && status < 500 {
+		e.Action = "block"
+	}
+	return f.record(e)
+}
+
+// admit asks whether this request may go to this server: its Host has to be a
+// name of the server that was verified, else one name would be judged and
+// another one served, and the policy must not block that host. A status of 0
+// means that it may.
+func (f *flow) admit(h *requestHead) (status int, reason string) {
+	host := hostOnly(h.host())
+	if f.origin != nil && host != f.sni && host != "" && f.origin.VerifyHostname(host) != nil {
+		f.state = audit.StateBlocked
+		return 421, "Host is not a name of the server that was verified"
+	}
+	if host != "" {
+		f.host = host
+	}
+	d := f.proxy.Policy().Connection(policy.Flow{Client: f.client, Server: f.server, Host: f.host})
+	if d.Action == policy.Block {
+		f.state, f.rules = audit.StateBlocked, []string{d.Rule}
+		return 403, "blocked by policy"
+	}
+	return 0, ""
+}

@@ -1,0 +1,213 @@
+package mitm
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"framegate/audit"
+	"framegate/policy"
+)
+
+// maxInterim bounds the interim responses (1xx) before the final one.
+const maxInterim = 16
+
+// An upgrade is a WebSocket that both sides have agreed on.
+type upgrade struct {
+	policy.Upgrade
+}
+
+// upgrade reports whether the request asks for a WebSocket, rightly or not.
+func (h *requestHead) upgrade() bool { return h.has("Upgrade", "websocket") }
+
+// checkUpgrade returns what is wrong with a request for a WebSocket, of the
+// points that a server has to check (RFC 6455, Section 4.2.1). A gateway that
+// is laxer than the server takes for a tunnel what is none.
+func (h *requestHead) checkUpgrade() (status int, reason string) {
+	key, keys := h.get("Sec-WebSocket-Key")
+	version, versions := h.get("Sec-WebSocket-Version")
+	nonce, err := base64.StdEncoding.DecodeString(key)
+	switch {
+	case h.method != "GET":
+		return 400, "upgrade with a method other than GET"
+	case h.minor != 1:
+		return 400, "upgrade in HTTP/1.0"
+	case h.body.kind != bodyNone && !(h.body.kind == bodyLength && h.body.left == 0):
+		return 400, "upgrade with a body"
+	case len(h.tokens("Upgrade")) != 1:
+		return 400, "upgrade to more than one protocol"
+	case !h.has("Connection", "upgrade"):
+		return 400, "upgrade that Connection does not name"
+	case versions == 1 && version != "13":
+		return 426, "WebSocket version other than 13"
+	case versions != 1:
+		return 400, "not exactly one Sec-WebSocket-Version"
+	case keys != 1 || err != nil || len(nonce) != 16:
+		return 400, "Sec-WebSocket-Key is not 16 bytes in base64"
+	}
+	return 0, ""
+}
+
+// check101 returns what is wrong with the server's answer (RFC 6455, Section
+// 4.1). An answer that was not asked for must not open a tunnel.
+func (h *responseHead) check101(req *requestHead) error {
+	key, _ := req.get("Sec-WebSocket-Key")
+	accept, accepts := h.get("Sec-WebSocket-Accept")
+	protocol, protocols := h.get("Sec-WebSocket-Protocol")
+	_, lengths := h.get("Content-Length")
+	_, codings := h.get("Transfer-Encoding")
+	upgrade := h.tokens("Upgrade")
+	switch {
+	case h.minor != 1:
+		return errors.New("101 in HTTP/1.0")
+	case len(upgrade) != 1 || upgrade[0] != "websocket":
+		return errors.New("101 that does not name websocket")
+	case !h.has("Connection", "upgrade"):
+		return errors.New("101 without Connection: Upgrade")
+	case accepts != 1 || accept != acceptKey(key):
+		return errors.New("101 with a wrong Sec-WebSocket-Accept")
+	case protocols > 1 || protocols == 1 && !req.has("Sec-WebSocket-Protocol", strings.ToLower(protocol)):
+		return errors.New("101 with a subprotocol that was not offered")
+	case lengths+codings > 0:
+		// RFC 9110, Section 8.6: "A server MUST NOT send a Content-Length
+		// header field in any response with a status code of 1xx"
+		return errors.New("101 with a body")
+	}
+	return nil
+}
+
+// acceptKey computes Sec-WebSocket-Accept (RFC 6455, Section 4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// upgrade carries a request for a WebSocket to the server and the answer back,
+// byte for byte. It returns nil and no error if the server declined and the
+// client may go on with another request. What the client sends early waits in
+// its leg until the server has agreed.
+func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
+	if status, reason := head.checkUpgrade(); status != 0 {
+		f.refuse(head, status, reason)
+		return nil, errors.New(reason)
+	}
+	if status, reason := f.admit(head); status != 0 {
+		f.refuse(head, status, reason)
+		return nil, errEnd
+	}
+	if err := f.freshUp(); err != nil {
+		f.refuse(head, 502, "the server cannot be reached")
+		return nil, err
+	}
+	if _, err := f.up.Write(head.raw); err != nil {
+		f.refuse(head, 502, "the server did not answer")
+		return nil, err
+	}
+	answer, err := f.finalAnswer()
+	if err != nil {
+		f.refuse(head, 502, "the server's answer is none")
+		return nil, err
+	}
+	if answer.status != 101 {
+		return nil, f.decline(head, answer)
+	}
+	if err := answer.check101(head); err != nil {
+		f.refuse(head, 502, err.Error())
+		return nil, err
+	}
+	if extensions, n := answer.get("Sec-WebSocket-Extensions"); n > 0 {
+		// Without understanding the extension nothing in it can be judged.
+		err := fmt.Errorf("the server chose an extension that cannot be inspected: %.80s", extensions)
+		f.refuse(head, 502, "the WebSocket uses an extension that cannot be inspected")
+		return nil, err
+	}
+	ws := &upgrade{policy.Upgrade{Client: f.client.Addr(), Host: f.host, Path: head.path()}}
+	ws.Origin, _ = head.get("Origin")
+	ws.Subprotocol, _ = answer.get("Sec-WebSocket-Protocol")
+	e := f.event(audit.WSOpen)
+	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101
+	if err := f.record(e); err != nil {
+		return nil, err
+	}
+	_, err = f.down.Write(answer.raw)
+	return ws, err
+}
+
+// freshUp makes sure that the server's side stands ready for a new exchange.
+func (f *flow) freshUp() (err error) {
+	if f.up != nil && f.idle {
+		f.idle = false
+		return nil
+	}
+	if f.up != nil {
+		f.up.end()
+	}
+	f.up, err = f.dialUp(f.ctx)
+	return err
+}
+
+// finalAnswer reads the server's answer. Interim ones are passed on.
+func (f *flow) finalAnswer() (*responseHead, error) {
+	stop := afterDone(f.ctx, f.up.wire)
+	defer stop()
+	for range maxInterim {
+		f.phaseUp()
+		answer, err := readHead(f.up, parseResponse)
+		if err != nil {
+			return nil, err
+		}
+		if answer.status == 101 || answer.status >= 200 {
+			return answer, nil
+		}
+		if _, err := f.down.Write(answer.raw); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("too many interim responses")
+}
+
+// decline passes on the answer of a server that does not upgrade: an ordinary
+// one, byte for byte. Whatever its status and its header say, it opens no tunnel.
+func (f *flow) decline(head *requestHead, answer *responseHead) error {
+	f.state = audit.StateInspected
+	b, err := answer.responseBody()
+	if err != nil {
+		f.refuse(head, 502, err.Error())
+		return err
+	}
+	if err := f.recordRequest(head, answer.status, ""); err != nil {
+		return err
+	}
+	if _, err := f.down.Write(answer.raw); err != nil {
+		return err
+	}
+	buf := make([]byte, 16<<10)
+	for !b.done() {
+		f.phaseUp()
+		n, rerr := f.up.Read(buf)
+		k, err := b.consume(buf[:n])
+		f.up.unread(bytes.Clone(buf[k:n]))
+		if _, werr := f.down.Write(buf[:k]); err == nil {
+			err = werr
+		}
+		if rerr != nil && err == nil && !b.done() {
+			if eof, clean := isEOF(rerr); eof && clean && b.kind == bodyUntilEOF {
+				return errEnd
+			}
+			err = rerr
+		}
+		if err != nil {
+			f.reset = true
+			return err
+		}
+	}
+	if answer.has("Connection", "close") || head.has("Connection", "close") || answer.minor == 0 {
+		return errEnd
+	}
+	f.idle = len(f.up.back) == 0 // and not if the server has said more than it was asked
+	f.phase()
+	return nil
+}

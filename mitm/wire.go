@@ -1,0 +1,214 @@
+package mitm
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// chunk is what one read takes from a socket and one write gives to it: four
+// full TLS records, which is where larger reads stop paying.
+const chunk = 64 << 10
+
+var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
+
+// A wire is a TCP socket as crypto/tls sees it, with system calls in bulk.
+//
+// Reading waits without holding a buffer, then takes all that the socket has;
+// with nowait, Read hands out only what was taken already and then fails with
+// errWouldBlock, which crypto/tls does not make sticky because it is temporary.
+// Writing with gather keeps what is written until flush.
+//
+// The reading fields belong to the goroutine that reads.
+type wire struct {
+	*net.TCPConn
+	raw   syscall.RawConn
+	ready func(fd uintptr) bool // fillOnce, bound once
+
+	nowait bool
+	ahead  []byte       // received, not yet read
+	store  *[chunk]byte // what ahead lies in, unless it was unread
+	into   []byte       // where fillOnce reads to; nil: a chunk from the pool
+	n      int
+	err    error
+
+	mu     sync.Mutex // crypto/tls writes on its own account, too: a KeyUpdate is answered while reading
+	gather bool
+	out    []byte // written, not yet sent; lies in outBuf
+	outBuf *[chunk]byte
+}
+
+func newWire(c *net.TCPConn) (*wire, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{TCPConn: c, raw: raw}
+	w.ready = w.fillOnce
+	return w, nil
+}
+
+// fillOnce makes one read(2) and reports whether it had an outcome.
+func (w *wire) fillOnce(fd uintptr) bool {
+	b := w.into
+	if b == nil {
+		if w.store == nil {
+			w.store = chunks.Get().(*[chunk]byte)
+		}
+		b = w.store[:]
+	}
+	for {
+		w.n, w.err = syscall.Read(int(fd), b)
+		if w.err != syscall.EINTR {
+			break
+		}
+	}
+	if w.err == syscall.EAGAIN {
+		w.release()
+		return false
+	}
+	return true
+}
+
+func (w *wire) release() {
+	if w.store != nil {
+		chunks.Put(w.store)
+		w.store = nil
+	}
+}
+
+// Read implements io.Reader.
+func (w *wire) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if len(w.ahead) == 0 {
+		if w.nowait {
+			return 0, errWouldBlock{}
+		}
+		w.into = nil
+		if len(p) >= chunk/2 {
+			w.into = p
+		}
+		if err := w.raw.Read(w.ready); err != nil {
+			w.release()
+			return 0, err
+		}
+		direct := w.into != nil
+		w.into = nil
+		if w.err != nil {
+			w.release()
+			return 0, &net.OpError{Op: "read", Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: w.err}
+		}
+		if w.n == 0 {
+			w.release()
+			return 0, io.EOF
+		}
+		if direct {
+			return w.n, nil
+		}
+		w.ahead = w.store[:w.n]
+	}
+	n := copy(p, w.ahead)
+	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
+		w.ahead = nil
+		w.release()
+	}
+	return n, nil
+}
+
+// unread puts b, which came from this wire, in front of what is still to read.
+func (w *wire) unread(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	w.ahead = append(append(make([]byte, 0, len(b)+len(w.ahead)), b...), w.ahead...)
+	w.release()
+}
+
+// Write implements io.Writer.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.gather {
+		return w.TCPConn.Write(p)
+	}
+	if len(w.out)+len(p) > chunk {
+		if err := w.send(); err != nil {
+			return 0, err
+		}
+		if len(p) >= chunk {
+			return w.TCPConn.Write(p)
+		}
+	}
+	if w.outBuf == nil {
+		w.outBuf = chunks.Get().(*[chunk]byte)
+		w.out = w.outBuf[:0]
+	}
+	w.out = append(w.out, p...)
+	return len(p), nil
+}
+
+// hold makes Write gather until flush.
+func (w *wire) hold() {
+	w.mu.Lock()
+	w.gather = true
+	w.mu.Unlock()
+}
+
+// flush sends what was gathered, and ends the gathering.
+func (w *wire) flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gather = false
+	return w.send()
+}
+
+func (w *wire) send() error {
+	if w.outBuf == nil {
+		return nil
+	}
+	_, err := w.TCPConn.Write(w.out)
+	chunks.Put(w.outBuf)
+	w.out, w.outBuf = nil, nil
+	return err
+}
+
+// ReadFrom and WriteTo hide those of TCPConn, which would pass by what was
+// read ahead and gathered.
+func (w *wire) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{w}, r)
+}
+
+// WriteTo copies to dst until the end of the stream, holding no buffer while
+// nothing comes.
+func (w *wire) WriteTo(dst io.Writer) (sum int64, err error) {
+	for {
+		if len(w.ahead) == 0 {
+			if err := w.raw.Read(w.ready); err != nil {
+				w.release()
+				return sum, err
+			}
+			if w.err != nil || w.n == 0 {
+				w.release()
+				return sum, w.err
+			}
+			w.ahead = w.store[:w.n]
+		}
+		n, err := dst.Write(w.ahead)
+		sum += int64(n)
+		w.ahead = nil
+		w.release()
+		if err != nil {
+			return sum, err
+		}
+	}
+}
+
+// errWouldBlock says that nothing more was received yet.
+type errWouldBlock struct{}
+
+func (errWouldBlock) Error() string   { return "nothing more was received yet" }
+func (errWouldBlock) Timeout() bool   { return true }
+func (errWouldBlock) Temporary() bool { return true }

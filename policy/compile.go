@@ -1,0 +1,260 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"framegate/frames"
+)
+
+// A compiler turns files into a policy and collects the mistakes of all.
+type compiler struct {
+	policy Policy
+	names  []string
+	ids    map[string]*Error // where each id is written
+	def    *Error            // where the default is written
+	errors []*Error
+}
+
+func (c *compiler) file(f source) {
+	doc := &document{name: f.name, text: string(f.data), errors: &c.errors}
+	t := doc.read()
+	if t == nil {
+		return
+	}
+	if head := t.table("policy", "[policy]"); head != nil {
+		c.head(head)
+	}
+	for _, t := range t.tables("connection", "[[connection]]") {
+		c.connection(t)
+	}
+	for _, t := range t.tables("rule", "[[rule]]") {
+		c.rule(t)
+	}
+	t.close()
+}
+
+// head reads [policy]. Several files may have one, but there is one default.
+func (c *compiler) head(t *table) {
+	if name, ok := t.text("name"); ok && name.string != "" {
+		c.names = append(c.names, name.string)
+	}
+	if t.has("default") {
+		word := t.word("default", "allow", "allow", "drop", "close")
+		here := t.doc.at(t.sub("default").value, "")
+		if def := parseAction(word); c.def != nil && def != c.policy.def {
+			t.errorf(t.sub("default").value, "default: got %q, expected %q as at %s:%d", word, c.policy.def, c.def.File, c.def.Line)
+		} else {
+			c.policy.def, c.def = def, here
+		}
+	}
+	t.close()
+}
+
+// id reads an id. Rules and connections share one namespace, since a record
+// names either by its id alone.
+func (c *compiler) id(t *table) string {
+	id, ok := t.text("id")
+	if !ok {
+		if !t.has("id") {
+			t.errorf(t.node.key, "%s has no id, expected id = \"some-name\"", t.name)
+		}
+		return ""
+	}
+	if id.string == "" || strings.ContainsFunc(id.string, notInID) {
+		t.mismatch(id.at, "id", id.string, "letters, digits and any of - _ . : /")
+		return ""
+	}
+	if first := c.ids[id.string]; first != nil {
+		t.errorf(id.at, "id: got %q, which is taken at %s:%d, expected one that is not", id.string, first.File, first.Line)
+		return ""
+	}
+	c.ids[id.string] = t.doc.at(id.at, "")
+	return id.string
+}
+
+// notInID keeps ids to what needs no quoting in logs, on a command line and in
+// a metric.
+func notInID(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:/", r)
+}
+
+func (c *compiler) connection(t *table) {
+	conn := connection{
+		id:     c.id(t),
+		host:   parseAll(t, "host", t.some("host"), parseHost),
+		client: parseAll(t, "client", t.some("client"), parseCIDR),
+		server: parseAll(t, "server", t.some("server"), parseCIDR),
+	}
+	if !t.has("decision") {
+		t.errorf(t.node.key, "%s has no decision, expected %s", t.name, oneOf(connActionNames[:]))
+	}
+	conn.action = ConnAction(slices.Index(connActionNames[:], t.word("decision", "inspect", connActionNames[:]...)))
+	t.close()
+	c.policy.connections = append(c.policy.connections, conn)
+}
+
+// parseAll parses each member of a list and reports those that are wrong.
+func parseAll[T any](t *table, key string, list []text, parse func(string) (T, error)) []T {
+	var all []T
+	for _, s := range list {
+		v, err := parse(s.string)
+		if err != nil {
+			t.errorf(s.at, "%s: got %s, %v", key, describe(s.string), err)
+			continue
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+func (c *compiler) rule(t *table) {
+	r := &rule{}
+	r.ID = c.id(t)
+	description, _ := t.text("description")
+	r.Description = description.string
+	r.Severity = t.word("severity", "", "info", "low", "medium", "high", "critical")
+	tags, _ := t.texts("tags")
+	for _, tag := range tags {
+		r.Tags = append(r.Tags, tag.string)
+	}
+	r.Shadow = t.word("mode", "enforce", "enforce", "shadow") == "shadow"
+	c.action(t, r)
+
+	r.scope = scopeOf(t.table("scope", "[rule.scope]"))
+	r.match = conditionOf(t.table("match", "[rule.match]"), dataMessages)
+	if except := t.table("except", "[rule.except]"); except != nil {
+		if len(except.values) == 0 {
+			t.errorf(except.node.key, "[rule.except] is empty, which would except every message, expected a condition")
+		}
+		cond := conditionOf(except, anyOpcode)
+		r.except = &cond
+	}
+	for _, test := range t.tables("test", "[[rule.test]]") {
+		r.tests = append(r.tests, testOf(test, r))
+	}
+	t.notYet("rate")
+	t.close()
+	c.policy.rules = append(c.policy.rules, r)
+}
+
+// action reads what a rule does, and what it says when it closes.
+func (c *compiler) action(t *table, r *rule) {
+	words := []string{"allow", "log", "drop", "close"}
+	action, ok := t.text("action")
+	switch {
+	case !t.has("action"):
+		t.errorf(t.node.key, "[[rule]] has no action, expected %s", oneOf(words))
+	case ok && action.string == "redact":
+		t.errorf(action.at, `action: "redact" is not supported by this version, expected %s`, oneOf(words))
+	case ok && !slices.Contains(words, action.string):
+		t.mismatch(action.at, "action", action.string, oneOf(words))
+	}
+	r.Action = parseAction(action.string)
+
+	if r.Action == Close {
+		r.Code, r.Reason = defaultCode, defaultReason
+	}
+	if v, ok := t.get("code"); ok {
+		n, isInt := v.(int64)
+		at := t.sub("code").value
+		// "1005 is a reserved value and MUST NOT be set as a status code in a Close
+		// control frame" (RFC 6455, Section 7.4.1); so are 1006 and 1015, and
+		// others mean nothing to a peer.
+		switch {
+		case !isInt || n < 0 || n > math.MaxUint16 || !frames.Code(n).Valid():
+			t.mismatch(at, "code", v, "a close code that may be sent, such as 1008 or one from 3000 to 4999")
+		case r.Action != Close:
+			t.errorf(at, `code: has no meaning here, expected it beside action = "close" only`)
+		default:
+			r.Code = frames.Code(n)
+		}
+	}
+	if reason, ok := t.text("reason"); ok {
+		switch {
+		// A control frame carries 125 bytes at most (Section 5.5), two are the code.
+		case len(reason.string) > 123:
+			t.errorf(reason.at, "reason: got %d bytes, expected 123 at most", len(reason.string))
+		case r.Action != Close:
+			t.errorf(reason.at, `reason: has no meaning here, expected it beside action = "close" only`)
+		default:
+			r.Reason = reason.string
+		}
+	}
+}
+
+func scopeOf(t *table) scope {
+	s := scope{direction: [2]bool{true, true}}
+	if t == nil {
+		return s
+	}
+	s.direction = directions(t.word("direction", "both", "to-server", "to-client", "both"))
+	list := func(key string) []text { all, _ := t.texts(key); return all }
+	s.host = parseAll(t, "host", list("host"), parseHost)
+	s.path = parseAll(t, "path", list("path"), parsePath)
+	s.origin = parseAll(t, "origin", list("origin"), parseOrigin)
+	s.subprotocol = parseAll(t, "subprotocol", list("subprotocol"), func(s string) (string, error) { return s, nil })
+	s.client = parseAll(t, "client", list("client"), parseCIDR)
+	t.close()
+	return s
+}
+
+func directions(word string) [2]bool {
+	return [2]bool{frames.ToServer: word != "to-client", frames.ToClient: word != "to-server"}
+}
+
+// conditionOf reads a [rule.match] or [rule.except]; op is what holds if it has
+// no opcode.
+func conditionOf(t *table, op opcodes) condition {
+	c := condition{opcodes: op, max: math.MaxInt64}
+	if t == nil {
+		return c
+	}
+	if list := t.some("opcode"); len(list) > 0 {
+		c.opcodes = 0
+		for _, s := range parseAll(t, "opcode", list, parseOpcode) {
+			c.opcodes |= s
+		}
+	}
+	for _, s := range t.some("contains") {
+		c.contains = append(c.contains, s.string)
+	}
+	for _, s := range t.some("regex") {
+		re, err := regexp.Compile(s.string)
+		if err != nil {
+			t.errorf(s.at, "regex: %v, expected RE2 syntax", err)
+			continue
+		}
+		line, column := lineColumn(t.doc.text, s.at)
+		c.regex = append(c.regex, newRegex(re, Error{File: t.doc.name, Line: line, Column: column}))
+	}
+	least, most := t.size("min_size", 0), t.size("max_size", math.MaxInt64)
+	if least > most {
+		t.errorf(t.sub("min_size").value, "min_size: got more than max_size, expected %d bytes at most", most)
+	}
+	c.min, c.max = least, most
+	t.notYet("detect", "json")
+	t.close()
+	return c
+}
+
+func parseOpcode(word string) (opcodes, error) {
+	i := slices.Index(opcodeNames, word)
+	if i < 0 {
+		return 0, fmt.Errorf("expected %s", oneOf(opcodeNames))
+	}
+	return 1 << i, nil
+}
+
+// parseClient reads the one address of a test.
+func parseClient(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return a, fmt.Errorf("expected an address")
+	}
+	return a, nil
+}

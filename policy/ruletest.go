@@ -1,0 +1,140 @@
+package policy
+
+import (
+	"framegate/frames"
+)
+
+// A ruleTest is one [[rule.test]]: a message, and whether the rule matches it.
+type ruleTest struct {
+	at        Error // where it stands
+	payload   string
+	want      string
+	direction [2]bool // those to try
+	opcode    frames.Opcode
+	upgrade   Upgrade
+	given     map[string]bool // the fields of upgrade that count
+}
+
+// None is what a test expects of a message that its rule lets alone.
+const None = "none"
+
+// testOf reads a test of r. What it does not say is as the rule wants it, so
+// that a rule with a narrow scope needs no long tests.
+func testOf(t *table, r *rule) ruleTest {
+	line, column := lineColumn(t.doc.text, t.node.key)
+	test := ruleTest{
+		at:        Error{File: t.doc.name, Line: line, Column: column},
+		direction: r.scope.direction,
+		given:     map[string]bool{},
+	}
+	payload, ok := t.text("payload")
+	if !ok && !t.has("payload") {
+		t.errorf(t.node.key, "[[rule.test]] has no payload, expected payload = \"...\"")
+	}
+	test.payload = payload.string
+
+	if !t.has("expect") {
+		t.errorf(t.node.key, "[[rule.test]] has no expect, expected %q or %q", r.Action, None)
+	}
+	test.want = t.word("expect", None, r.Action.String(), None)
+
+	if t.has("direction") {
+		test.direction = directions(t.word("direction", "to-server", "to-server", "to-client"))
+	}
+	op := r.match.opcodes
+	if word, ok := t.text("opcode"); ok {
+		for _, set := range parseAll(t, "opcode", []text{word}, parseOpcode) {
+			op = set
+		}
+	}
+	test.opcode = firstOpcode(op)
+
+	field := func(key string) string {
+		s, ok := t.text(key)
+		test.given[key] = ok
+		return s.string
+	}
+	u := &test.upgrade
+	u.Host, u.Path = field("host"), field("path")
+	u.Origin, u.Subprotocol = field("origin"), field("subprotocol")
+	if client, ok := t.text("client"); ok {
+		for _, a := range parseAll(t, "client", []text{client}, parseClient) {
+			u.Client, test.given["client"] = a, true
+		}
+	}
+	t.close()
+	return test
+}
+
+// firstOpcode returns the most usual opcode of a set.
+func firstOpcode(set opcodes) frames.Opcode {
+	for _, op := range []frames.Opcode{frames.Text, frames.Binary, frames.Ping, frames.Pong} {
+		if opcodeSet(op)&set != 0 {
+			return op
+		}
+	}
+	return frames.Close
+}
+
+// A TestResult is the outcome of one [[rule.test]].
+type TestResult struct {
+	Rule         string // id
+	File         string
+	Line, Column int
+	Want, Got    string // an action, or [None]
+}
+
+// Passed reports whether the rule did what its test expects.
+func (r TestResult) Passed() bool { return r.Want == r.Got }
+
+// RunTests runs the tests that the rules bring along, each against its own rule
+// alone. A rule in shadow mode counts with the action that it would take.
+func (p *Policy) RunTests() []TestResult {
+	var results []TestResult
+	for i, r := range p.rules {
+		for _, t := range r.tests {
+			got := None
+			if p.matches(i, t) {
+				got = r.Action.String()
+			}
+			results = append(results, TestResult{r.ID, t.at.File, t.at.Line, t.at.Column, t.want, got})
+		}
+	}
+	return results
+}
+
+// matches asks the same matcher that judges live messages about one rule.
+func (p *Policy) matches(i int, t ruleTest) (hit bool) {
+	s := p.rules[i].scope.only(t.given)
+	if !s.holds(&t.upgrade) {
+		return false
+	}
+	alone := newScope(p)
+	alone.add(i, s.direction)
+	for dir, try := range t.direction {
+		if try {
+			p.matcher.match(alone.rules[dir], t.opcode, []byte(t.payload), func(*rule) { hit = true })
+		}
+	}
+	return hit
+}
+
+// only returns the scope without the lists of keys that are not given.
+func (s scope) only(given map[string]bool) scope {
+	if !given["host"] {
+		s.host = nil
+	}
+	if !given["path"] {
+		s.path = nil
+	}
+	if !given["origin"] {
+		s.origin = nil
+	}
+	if !given["subprotocol"] {
+		s.subprotocol = nil
+	}
+	if !given["client"] {
+		s.client = nil
+	}
+	return s
+}
