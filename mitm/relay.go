@@ -70,9 +70,8 @@ func (f *flow) relay(ws *upgrade) error {
 	}
 	f.record(e)
 	f.reset = r.broken.Load()
-	f.reason = r.end.reason
 	if r.end.state != "" {
-		f.state, f.rules = r.end.state, r.end.rules
+		f.state, f.rules, f.reason = r.end.state, r.end.rules, r.end.reason
 	}
 	f.totals = &audit.Totals{
 		ToServer: r.directions[frames.ToServer].total(),

@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -43,13 +45,15 @@ func (c *compiler) head(t *table) {
 	if name, ok := t.text("name"); ok && name.string != "" {
 		c.names = append(c.names, name.string)
 	}
-	if t.has("default") {
-		word := t.word("default", "allow", "allow", "drop", "close")
-		here := t.doc.at(t.sub("default").value, "")
-		if def := parseAction(word); c.def != nil && def != c.policy.def {
-			t.errorf(t.sub("default").value, "default: got %q, expected %q as at %s:%d", word, c.policy.def, c.def.File, c.def.Line)
-		} else {
-			c.policy.def, c.def = def, here
+	// A word that is wrong has been reported, and says nothing of the others.
+	if word := t.word("default", "", "allow", "drop", "close"); word != "" {
+		at := t.sub("default").value
+		def := parseAction(word)
+		switch {
+		case c.def == nil:
+			c.policy.def, c.def = def, t.doc.at(at, "")
+		case def != c.policy.def:
+			t.errorf(at, "default: got %q, expected %q as at %s:%d", word, c.policy.def, c.def.File, c.def.Line)
 		}
 	}
 	t.close()
@@ -123,7 +127,7 @@ func (c *compiler) rule(t *table) {
 		r.Tags = append(r.Tags, tag.string)
 	}
 	r.Shadow = t.word("mode", "enforce", "enforce", "shadow") == "shadow"
-	c.action(t, r)
+	known := c.action(t, r)
 
 	r.scope = scopeOf(t.table("scope", "[rule.scope]"))
 	r.match = conditionOf(t.table("match", "[rule.match]"), dataMessages)
@@ -135,23 +139,25 @@ func (c *compiler) rule(t *table) {
 		r.except = &cond
 	}
 	for _, test := range t.tables("test", "[[rule.test]]") {
-		r.tests = append(r.tests, testOf(test, r))
+		r.tests = append(r.tests, testOf(test, r, known))
 	}
 	t.notYet("rate")
 	t.close()
 	c.policy.rules = append(c.policy.rules, r)
 }
 
-// action reads what a rule does, and what it says when it closes.
-func (c *compiler) action(t *table, r *rule) {
+// action reads what a rule does, and what it says when it closes. It reports
+// whether there is such an action.
+func (c *compiler) action(t *table, r *rule) (known bool) {
 	words := []string{"allow", "log", "drop", "close"}
 	action, ok := t.text("action")
+	known = slices.Contains(words, action.string)
 	switch {
 	case !t.has("action"):
 		t.errorf(t.node.key, "[[rule]] has no action, expected %s", oneOf(words))
 	case ok && action.string == "redact":
 		t.errorf(action.at, `action: "redact" is not supported by this version, expected %s`, oneOf(words))
-	case ok && !slices.Contains(words, action.string):
+	case ok && !known:
 		t.mismatch(action.at, "action", action.string, oneOf(words))
 	}
 	r.Action = parseAction(action.string)
@@ -185,6 +191,7 @@ func (c *compiler) action(t *table, r *rule) {
 			r.Reason = reason.string
 		}
 	}
+	return known
 }
 
 func scopeOf(t *table) scope {
@@ -226,7 +233,11 @@ func conditionOf(t *table, op opcodes) condition {
 	for _, s := range t.some("regex") {
 		re, err := regexp.Compile(s.string)
 		if err != nil {
-			t.errorf(s.at, "regex: %v, expected RE2 syntax", err)
+			what := "got " + describe(s.string)
+			if bad, ok := errors.AsType[*syntax.Error](err); ok {
+				what = fmt.Sprintf("%v %s", bad.Code, describe(bad.Expr))
+			}
+			t.errorf(s.at, "regex: %s, expected RE2 syntax", what)
 			continue
 		}
 		line, column := lineColumn(t.doc.text, s.at)

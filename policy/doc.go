@@ -5,7 +5,7 @@
 //
 // # From file to verdict
 //
-//	file      TOML, checked as a whole                      parse.go, position.go
+//	file      TOML, checked as a whole                      document.go, position.go, compile.go
 //	Policy    immutable, has a version                      policy.go
 //	Decision  inspect, bypass or block one connection       connection.go, host.go
 //	Scope     the rules that hold for one connection        scope.go

@@ -24,9 +24,9 @@ type document struct {
 func (d *document) read() *table {
 	var m map[string]any
 	if _, err := toml.Decode(d.text, &m); err != nil {
-		e := &Error{File: d.name, Message: err.Error()}
+		e := &Error{File: d.name, Message: printable(err.Error())}
 		if bad, ok := errors.AsType[toml.ParseError](err); ok {
-			e = d.at(bad.Position.Start, "%s", bad.Message)
+			e = d.at(bad.Position.Start, "%s", printable(bad.Message))
 		}
 		*d.errors = append(*d.errors, e)
 		return nil
@@ -261,4 +261,17 @@ func describe(v any) string {
 		return "an array"
 	}
 	return "a table"
+}
+
+// printable escapes what a terminal might take for a command.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }

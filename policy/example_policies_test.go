@@ -63,13 +63,18 @@ func TestExamplesTogether(t *testing.T) {
 
 func loadExample(t testing.TB, name string) *Policy {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(examples, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := Parse(name, data)
+	p, err := Parse(name, readExample(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func readExample(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(examples, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

@@ -19,8 +19,9 @@ type ruleTest struct {
 const None = "none"
 
 // testOf reads a test of r. What it does not say is as the rule wants it, so
-// that a rule with a narrow scope needs no long tests.
-func testOf(t *table, r *rule) ruleTest {
+// that a rule with a narrow scope needs no long tests. If the rule's action is
+// not known, then nothing is said about what the test expects.
+func testOf(t *table, r *rule, known bool) ruleTest {
 	line, column := lineColumn(t.doc.text, t.node.key)
 	test := ruleTest{
 		at:        Error{File: t.doc.name, Line: line, Column: column},
@@ -33,13 +34,17 @@ func testOf(t *table, r *rule) ruleTest {
 	}
 	test.payload = payload.string
 
-	if !t.has("expect") {
+	switch {
+	case !known:
+		t.get("expect")
+	case !t.has("expect"):
 		t.errorf(t.node.key, "[[rule.test]] has no expect, expected %q or %q", r.Action, None)
+	default:
+		test.want = t.word("expect", None, r.Action.String(), None)
 	}
-	test.want = t.word("expect", None, r.Action.String(), None)
 
-	if t.has("direction") {
-		test.direction = directions(t.word("direction", "to-server", "to-server", "to-client"))
+	if word := t.word("direction", "", "to-server", "to-client"); word != "" {
+		test.direction = directions(word)
 	}
 	op := r.match.opcodes
 	if word, ok := t.text("opcode"); ok {

@@ -115,7 +115,7 @@ listen = "unix:/run/framegate/admin"
 func TestConfigProblems(t *testing.T) {
 	for _, tt := range []struct{ name, src, want string }{
 		{"syntax", "[intercept]\nmode = \n", `f.toml:2:8: expected value but found '\n' instead`},
-		{"twice", "[audit]\nlevel = \"frames\"\nlevel = \"frames\"\n", `f.toml:3:18: key 'audit.level' has already been defined`},
+		{"twice", "[audit]\nlevel = \"frames\"\nlevel = \"frames\"\n", `f.toml:3:1: key 'audit.level' has already been defined`},
 		{"unknown table", "[intercept]\n\n[ports]\nx = 1\n",
 			`f.toml:3:2: unknown key "ports", expected one of the tables intercept, ca, tls, limits, policy, audit, admin`},
 		{"unknown dotted table", "ports.x = 1\n",

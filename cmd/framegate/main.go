@@ -85,6 +85,7 @@ func newRootCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&g.config, "config", defaultConfigFile, "configuration `file`")
 	return group(root,
 		newRunCommand(g),
+		newDemoCommand(),
 		newRedirectCommand(g),
 		newCACommand(g),
 		newPolicyCommand(g),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -28,6 +29,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"writelog":   cmdWriteLog,
 			"mustbejson": cmdMustBeJSON,
+			"busyport":   cmdBusyPort,
 		},
 		Condition: func(condition string) (bool, error) {
 			switch condition {
@@ -92,6 +94,18 @@ func sampleEvents() []audit.Event {
 	add(evil, audit.HTTPRequest, func(e *audit.Event) { e.Method, e.Path, e.Code = "GET", "/\u202etxt", 200 })
 	add(chat, audit.ConnClose, func(e *audit.Event) { e.State = audit.StateInspected })
 	return events
+}
+
+// cmdBusyPort takes a port of the loopback until the script ends, and puts its
+// address into an environment variable: "busyport NAME".
+func cmdBusyPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: busyport NAME")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { ln.Close() })
+	ts.Setenv(args[0], ln.Addr().String())
 }
 
 // cmdMustBeJSON checks that every line of a file or of stdout is JSON: "mustbejson FILE".

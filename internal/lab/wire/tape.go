@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"context"
 	"errors"
 	"net"
 	"os"
@@ -19,11 +18,10 @@ type Tape struct {
 	received []byte
 	sent     []byte
 	ended    error
-	grown    chan struct{} // closed and replaced when something is added
 }
 
 // Record returns a recording connection over c, which it then owns.
-func Record(c net.Conn) *Tape { return &Tape{Conn: c, grown: make(chan struct{})} }
+func Record(c net.Conn) *Tape { return &Tape{Conn: c} }
 
 // Read reads and records.
 func (t *Tape) Read(b []byte) (int, error) {
@@ -33,10 +31,6 @@ func (t *Tape) Read(b []byte) (int, error) {
 	t.received = append(t.received, b[:n]...)
 	if err != nil && t.ended == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.ended = err
-	}
-	if n > 0 || err != nil {
-		close(t.grown)
-		t.grown = make(chan struct{})
 	}
 	return n, err
 }
@@ -77,22 +71,4 @@ func (t *Tape) Ended() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.ended
-}
-
-// Wait waits until enough is true of what was received and how reading ended,
-// and returns what was received.
-func (t *Tape) Wait(ctx context.Context, enough func(received []byte, ended error) bool) ([]byte, error) {
-	for {
-		t.mu.Lock()
-		received, ended, grown := t.received, t.ended, t.grown
-		t.mu.Unlock()
-		if enough(received, ended) {
-			return slices.Clone(received), nil
-		}
-		select {
-		case <-ctx.Done():
-			return slices.Clone(received), ctx.Err()
-		case <-grown:
-		}
-	}
 }
