@@ -66,7 +66,7 @@ a.toml:16:8: code: got 5000, expected a close code that may be sent, such as 100
 a.toml:20:8: code: got 1004, expected a close code that may be sent, such as 1008 or one from 3000 to 4999
 a.toml:24:8: code: got 66544, expected a close code that may be sent, such as 1008 or one from 3000 to 4999
 a.toml:28:8: code: got "1008", expected a close code that may be sent, such as 1008 or one from 3000 to 4999`},
-		{"a reason that is too long for its frame", closing("h", "reason = \"" + strings.Repeat("é", 62) + "\""), `a.toml:4:10: reason: got 124 bytes, expected 123 at most`},
+		{"a reason that is too long for its frame", closing("h", "reason = \""+strings.Repeat("é", 62)+"\""), `a.toml:4:10: reason: got 124 bytes, expected 123 at most`},
 		{"code and reason of what does not close", ruleA + "code = 1008\nreason = \"x\"\n", `
 a.toml:4:8: code: has no meaning here, expected it beside action = "close" only
 a.toml:5:10: reason: has no meaning here, expected it beside action = "close" only`},

@@ -40,6 +40,7 @@ func checkMistakes(t *testing.T, list []mistake) {
 func TestMistakesInDocument(t *testing.T) {
 	checkMistakes(t, []mistake{
 		{"syntax", "[policy\nname = \"x\"\n", `a.toml:1:8: expected '.' or ']' to end table name, but got '\n' instead`},
+		{"control character at the beginning", "\x01", `a.toml:1:1: TOML files cannot contain control characters: '0x01'`},
 		{"open string", "[policy]\nname = \"x\n", `a.toml:2:10: strings cannot contain newlines`},
 		{"same key twice", ruleA + "id = \"b\"\n", `a.toml:4:1: Key 'rule.id' has already been defined.`},
 		{"no escape sequence reaches a terminal", "\"\\u001b]0;x\" = 1\n\"\\u001b]0;x\" = 1\n", `a.toml:2:2: Key '"\u001b]0;x"' has already been defined.`},

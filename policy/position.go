@@ -214,9 +214,10 @@ func (s *scanner) find(end string, escapes bool) {
 }
 
 // lineColumn turns a byte offset into a line and a column, both from 1. Columns
-// count characters, as editors do.
+// count characters, as editors do. Package toml gives -1 for a control character
+// at the very beginning.
 func lineColumn(text string, offset int) (line, column int) {
-	before := text[:min(offset, len(text))]
+	before := text[:min(max(offset, 0), len(text))]
 	start := strings.LastIndexByte(before, '\n') + 1
 	return strings.Count(before, "\n") + 1, utf8.RuneCountInString(before[start:]) + 1
 }

@@ -13,7 +13,6 @@ import (
 type run struct {
 	class [256]bool
 	least int // bytes of the shortest match
-	edges bool
 }
 
 // longRun returns the run that holds every match of re, or nil if such runs are
@@ -41,8 +40,6 @@ func longRun(re *syntax.Regexp) *run {
 // number of bytes that it has at least.
 func (r *run) add(re *syntax.Regexp) int {
 	switch re.Op {
-	case syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText:
-		r.edges = true
 	case syntax.OpLiteral:
 		for _, c := range re.Rune {
 			r.addRange(c, c)
@@ -93,10 +90,10 @@ func (r *run) addRange(lo, hi rune) {
 }
 
 // match reports whether re, the regex that r was made of, matches data. It
-// shows re one run at a time, with a byte on either side so that \b sees what
-// it would see in all of data. That byte is not of the class, and the run has
-// no byte above ASCII, so no match can be cut and none can be made up.
-// A regex that asks for an edge of the text or of a line gets all of data.
+// shows re one run at a time, with a byte on either side so that \b, ^ and $ see
+// what they would see in all of data. That byte is not of the class, so no match
+// can begin or end with it; and the run has no byte above ASCII, so no character
+// is cut.
 func (r *run) match(re *regexp.Regexp, data []byte) bool {
 	// Every run that is long enough has a byte at one of these positions.
 	for i := r.least - 1; i < len(data); i += r.least {
@@ -113,9 +110,6 @@ func (r *run) match(re *regexp.Regexp, data []byte) bool {
 		i = end
 		if end-start < r.least {
 			continue
-		}
-		if r.edges {
-			return re.Match(data)
 		}
 		if re.Match(data[max(0, start-1):min(len(data), end+1)]) {
 			return true

@@ -39,7 +39,7 @@ func parseConfig(name string, src []byte) (*config, error) {
 		var syntax toml.ParseError
 		if errors.As(err, &syntax) {
 			// Its line is already the next one if a line ends too early.
-			before := string(src[:min(syntax.Position.Start, len(src))])
+			before := string(src[:min(max(syntax.Position.Start, 0), len(src))])
 			line := strings.Count(before, "\n") + 1
 			col := len(before) - strings.LastIndex(before, "\n")
 			return nil, &problem{name, line, col, ourStyle(syntax.Message)}
