@@ -89,11 +89,14 @@ type Totals struct {
 	ToServer, ToClient Tally
 }
 
-// A Tally counts one direction of a connection.
+// A Tally counts one direction of a connection. Bytes are those of the inflated
+// messages or, where nothing was inspected, those that were carried.
 type Tally struct {
 	Messages int64
 	Bytes    int64
-	SHA256   [32]byte // rolling hash over the direction; zero: not taken
+	// SHA256 is rolled on by each message: SHA-256 over the value before, at
+	// first 32 zero bytes, and the message's SHA-256. Zero: not taken.
+	SHA256 [32]byte
 }
 
 // A Gap says what is missing from the log before its record.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,7 +27,7 @@ type fakeDisk struct {
 	syncErr  error
 	openErr  error
 	syncs    int
-	opens    int
+	gate     chan bool // not nil: a write waits until it is closed
 }
 
 type fakeFile struct {
@@ -37,7 +38,6 @@ type fakeFile struct {
 func (d *fakeDisk) open(path string) (file, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.opens++
 	if d.openErr != nil {
 		return nil, d.openErr
 	}
@@ -58,6 +58,9 @@ func (d *fakeDisk) count(n *int) int {
 }
 
 func (f fakeFile) Write(b []byte) (int, error) {
+	if f.d.gate != nil {
+		<-f.d.gate
+	}
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if f.d.writeErr != nil {
@@ -201,18 +204,21 @@ func TestFailedSync(t *testing.T) {
 // next Open.
 func TestFailureUntilClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &fakeDisk{writeErr: syscall.ENOSPC, short: 10}
+		d := &fakeDisk{writeErr: syscall.ENOSPC, short: 10, gate: make(chan bool)}
 		dir := t.TempDir()
 		l := mustOpen(t, Options{Dir: dir, OnFailure: "gap", openSegment: d.open})
-		for i := range 3 {
+		record := func() {
+			t.Helper()
 			if err := l.Record(Event{Event: ConnOpen}, Event{Event: ConnOpen}); err != nil {
 				t.Fatal(err)
 			}
-			if i > 0 {
-				time.Sleep(tickAfter)
-			}
-			synctest.Wait()
 		}
+		record() // in the block that is about to fail
+		time.Sleep(2 * flushAfter)
+		record() // accepted while the write is under way
+		close(d.gate)
+		synctest.Wait()
+		record() // refused
 		err := l.Close()
 		if !errors.Is(err, ErrUnwritable) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "6 records are lost") {
 			t.Fatalf("Close: %v", err)
@@ -229,32 +235,30 @@ func TestFailureUntilClose(t *testing.T) {
 // callers wait with it.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &fakeDisk{}
+		d := &fakeDisk{gate: make(chan bool)}
 		dir := t.TempDir()
 		l := mustOpen(t, Options{Dir: dir, openSegment: d.open})
-		full := make([]Event, maxCount+1) // more than a block: it is written at once
-		for i := range full {
-			full[i] = Event{Event: "e"}
-		}
-		d.mu.Lock() // the disk stands still
+		// More than a block: the writer goes to the disk at once, and stays there.
+		full := slices.Repeat([]Event{{Event: "e"}}, maxCount+1)
 		if err := l.Record(full...); err != nil {
 			t.Fatal(err)
 		}
-		done := 0
+		synctest.Wait()
+		accepted := 0
 		go func() {
 			for range queueLength + 10 {
-				l.Record(Event{Event: "e"})
-				done++
+				if err := l.Record(Event{Event: "e"}); err != nil {
+					t.Error(err)
+				}
+				accepted++
 			}
 		}()
-		for len(l.queue) < queueLength {
-			time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if accepted != queueLength {
+			t.Errorf("%d hand-overs without a wait, want %d", accepted, queueLength)
 		}
-		if done > queueLength {
-			t.Errorf("%d hand-overs without a wait", done)
-		}
-		d.mu.Unlock()
-		time.Sleep(time.Second)
+		close(d.gate)
+		synctest.Wait()
 		mustClose(t, l)
 		if n := len(mustRead(t, dir, Filter{})); n != len(full)+queueLength+10 {
 			t.Errorf("%d records", n)

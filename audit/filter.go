@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"path"
@@ -77,10 +78,11 @@ func (m *matcher) needle(key, value string) {
 	}
 }
 
-// wants says whether a block can hold a match.
+// wants says whether a block can hold a match. The ends of int64 stand for
+// anything beyond them too.
 func (m *matcher) wants(h *header) bool {
-	return (m.From.IsZero() || !time.Unix(0, h.Last).Before(m.From)) &&
-		(m.To.IsZero() || time.Unix(0, h.First).Before(m.To))
+	return (m.From.IsZero() || h.Last == math.MaxInt64 || !time.Unix(0, h.Last).Before(m.From)) &&
+		(m.To.IsZero() || h.First == math.MinInt64 || time.Unix(0, h.First).Before(m.To))
 }
 
 // mayMatch judges a line before it is parsed.

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"math"
 	"strings"
@@ -11,6 +13,22 @@ import (
 var testHeader = header{
 	ID: logID{1, 15: 2}, Number: 3, FirstSeq: 4, Count: 5, First: -6, Last: math.MaxInt64,
 	RawLen: 7, StoredLen: 8, Stored: [32]byte{9, 31: 10}, Root: [32]byte{11, 31: 12},
+}
+
+// The layout of docs/AUDIT-FORMAT.md, byte for byte.
+func TestHeaderLayout(t *testing.T) {
+	h := header{
+		ID: logID{0xa0, 0xa1, 15: 0xaf}, Number: 1, FirstSeq: 2, Count: 3, First: 1773014523000004005, Last: 1773014524000000000,
+		RawLen: 4, StoredLen: 5, Stored: sha256.Sum256(nil),
+	}
+	const want = "572a4d18" + "88000000" + "4647415544495431" +
+		"a0a100000000000000000000000000af" + "0000000000000001" + "0000000000000002" + "00000003" +
+		"189b035099061da5" + "189b0350d4a0d800" + "00000004" + "00000005" +
+		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" +
+		"0000000000000000000000000000000000000000000000000000000000000000" + "af9b2552"
+	if got := hex.EncodeToString(h.append(nil)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
 }
 
 func TestHeaderRoundTrip(t *testing.T) {

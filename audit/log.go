@@ -36,8 +36,8 @@ type Options struct {
 	Level Level
 
 	// OnFailure says what Record does while the log cannot be written: "block"
-	// (return ErrUnwritable) or "gap" (return nil). The loss is counted and
-	// recorded in both. Empty: "block".
+	// (return ErrUnwritable, whether the level wants the events or not) or
+	// "gap" (return nil). The loss is counted and recorded in both. Empty: "block".
 	OnFailure string
 
 	// SegmentSize is the size in bytes above which no segment grows, unless one
@@ -119,22 +119,26 @@ func open(o Options, lock *os.File) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := o.openSegment(filepath.Join(o.Dir, segmentDir, at.name))
-	if err != nil {
-		return nil, err
+	var seg segment
+	if at.size > 0 {
+		f, err := o.openSegment(filepath.Join(o.Dir, segmentDir, at.name))
+		if err != nil {
+			return nil, err
+		}
+		seg = segment{f: f, size: at.size}
 	}
 	// One encoder, one block at a time, no window beyond a block.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxRaw))
 	if err != nil {
-		f.Close()
+		seg.close()
 		return nil, err
 	}
 	mark := filepath.Join(o.Dir, openFile)
 	_, err = os.Stat(mark)
 	unclosed := err == nil
 	if err := writeFile(mark, ""); err != nil {
-		f.Close()
+		seg.close()
 		return nil, err
 	}
 	l := &Log{
@@ -145,7 +149,7 @@ func open(o Options, lock *os.File) (*Log, error) {
 	}
 	w := &writer{
 		log: l, opt: o, id: id, lock: lock, mark: mark, enc: enc,
-		seg: segment{f: f, size: at.size}, number: at.number, seq: at.seq,
+		seg: seg, number: at.number, seq: at.seq,
 		cause: errTooLong,
 	}
 	if e := at.gap(unclosed); e != nil {

@@ -350,6 +350,24 @@ func TestBlocksStayInTheirLimits(t *testing.T) {
 	}
 }
 
+// A time that a header cannot hold widens the block, and is still found.
+func TestTimesOutOfRange(t *testing.T) {
+	dir := t.TempDir()
+	early, late := time.Date(1500, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)
+	writeEvents(t, Options{Dir: dir}, []Event{{Time: early, Event: "early"}}, []Event{{Time: late, Event: "late"}})
+	for _, tt := range []struct {
+		f    Filter
+		want string
+	}{
+		{Filter{To: early.AddDate(1, 0, 0)}, "early"},
+		{Filter{From: late}, "late"},
+	} {
+		if recs := mustRead(t, dir, tt.f); len(recs) != 1 || recs[0].Event != tt.want {
+			t.Errorf("%v: got %v", tt.f, recs)
+		}
+	}
+}
+
 func TestOneWriter(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, Options{Dir: dir})
@@ -399,6 +417,10 @@ func TestOpenRefuses(t *testing.T) {
 // Open, close, open: one log goes on, and a clean end leaves no gap record.
 func TestReopen(t *testing.T) {
 	dir := t.TempDir()
+	mustClose(t, mustOpen(t, Options{Dir: dir}))
+	if names := segmentFiles(t, dir); names != nil {
+		t.Errorf("segments with nothing in them: %v", names) // zstdcat would refuse them
+	}
 	for i := range 5 {
 		l := mustOpen(t, Options{Dir: dir, SegmentSize: 1})
 		if i != 2 { // a log that nothing was written to

@@ -84,17 +84,29 @@ func reopen(t *testing.T, dir string) string {
 func TestTornTail(t *testing.T) {
 	dir := t.TempDir()
 	b, offsets := makeLog(t, dir, 3)
+	id, err := readLogID(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for size := offsets[1]; size <= offsets[3]; size++ {
 		writeSegment(t, dir, 0, b[:size])
-		want, whole := "1", offsets[1]
+		blocks, want := 1, "1"
 		if size >= offsets[2] {
-			want, whole = "1 2", offsets[2]
+			blocks, want = 2, "1 2"
 		}
 		if size == offsets[3] {
-			want, whole = "1 2 3", size
+			blocks, want = 3, "1 2 3"
 		}
-		if size > whole {
-			want += fmt.Sprintf(" torn tail of %d bytes after a crash", size-whole)
+		torn := size - offsets[blocks]
+		if size%50 > 0 && torn > 0 {
+			r, err := resume(dir, id)
+			if err != nil || r.number != uint64(blocks) || r.seq != uint64(blocks+1) || r.size != offsets[blocks] || r.cut != torn || r.left != nil {
+				t.Fatalf("cut at %d: %+v, %v", size, r, err)
+			}
+			continue
+		}
+		if torn > 0 {
+			want += fmt.Sprintf(" torn tail of %d bytes after a crash", torn)
 		}
 		if got := reopen(t, dir); got != want+" 99" {
 			t.Fatalf("cut at %d: %s, want %s", size, got, want)
@@ -159,9 +171,8 @@ func TestRecoveryRefuses(t *testing.T) {
 		{"newer format", "newer framegate", 0, newer},
 		{"another kind of file", "seg/000000000000.jsonl.zst: offset 0: no block header here", 0,
 			func([]byte) []byte { return []byte("not a log, but a file of somebody who took the name") }},
-		{"another log", "offset 0: block of another log", 0, func(b []byte) []byte {
-			other := t.TempDir()
-			b, _ = makeLog(t, other, 1)
+		{"another log", "offset 0: block of another log", 0, func([]byte) []byte {
+			b, _ := makeLog(t, t.TempDir(), 1)
 			return b
 		}},
 		{"missing blocks", "should begin with block 1: blocks before it are missing", 7, func([]byte) []byte { return nil }},
@@ -185,8 +196,8 @@ func TestRecoveryRefuses(t *testing.T) {
 	}
 }
 
-// A gateway is killed while it writes, three times over: what it had been told
-// was in the file is there, seq goes on, and each restart says what happened.
+// A gateway is killed while it writes, three times over: what is in the file is
+// a prefix of what it recorded, seq goes on, and each restart says what happened.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	seen := 0
@@ -202,7 +213,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(out)
-		for range 200 * (round + 1) {
+		for range 50 * (round + 1) {
 			if !lines.Scan() {
 				t.Fatal("the child ended by itself")
 			}
@@ -235,7 +246,7 @@ func TestKill(t *testing.T) {
 
 // crashChild records for ever and prints a line a record.
 func crashChild(dir string) int {
-	l, err := Open(Options{Dir: dir, SegmentSize: 64 << 10, Logger: quiet()})
+	l, err := Open(Options{Dir: dir, SegmentSize: 1 << 20, Logger: quiet()})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -114,7 +114,7 @@ var errUnsynced = errors.New("written records may not be on the disk")
 
 // A segment is the file that the writer appends to.
 type segment struct {
-	f        file
+	f        file  // nil: not made yet
 	size     int64 // of the whole blocks in it
 	torn     bool  // there is more in the file than size
 	unsynced bool
@@ -149,6 +149,13 @@ func (s *segment) mend() error {
 	s.torn = false
 	s.unsynced = true
 	return nil
+}
+
+// close gives the file back; all of it has been synced.
+func (s *segment) close() {
+	if s.f != nil {
+		s.f.Close()
+	}
 }
 
 func (s *segment) sync() error {

@@ -108,12 +108,13 @@ func (w *writer) seal() bool {
 	return true
 }
 
-// write brings the block into the segment, a new one if the old one is full.
+// write brings the block into the segment, a new one if there is none yet or it
+// is full. A segment is made no sooner: zstd calls an empty file an error.
 func (w *writer) write() error {
 	if len(w.out) == 0 {
 		w.out = w.block.encode(w.out, w.enc, w.id, w.number)
 	}
-	if w.seg.size > 0 && w.seg.size+int64(len(w.out)) > w.opt.SegmentSize {
+	if w.seg.f == nil || w.seg.size > 0 && w.seg.size+int64(len(w.out)) > w.opt.SegmentSize {
 		if err := w.rotate(); err != nil {
 			return err
 		}
@@ -140,7 +141,7 @@ func (w *writer) rotate() error {
 	if err != nil {
 		return err
 	}
-	w.seg.f.Close() // nothing is left to write
+	w.seg.close()
 	w.seg = segment{f: f}
 	return nil
 }
@@ -216,7 +217,7 @@ func (w *writer) reportLoss() {
 // close writes what is left, with one more try if the log is failing.
 func (w *writer) close() error {
 	defer w.lock.Close()
-	defer w.seg.f.Close()
+	defer w.seg.close()
 	w.flush.Stop()
 	w.tick.Stop()
 	if w.failing {

@@ -127,7 +127,9 @@ func (e *Explicit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if refused := (*refusal)(nil); errors.As(err, &refused) {
 			status, reason = refused.status, refused.reason
 		}
-		// What follows a CONNECT is not HTTP, answered or not.
+		// What follows a CONNECT is not HTTP, answered or not. net/http would
+		// still wait for the content of the request, for as long as it takes.
+		http.NewResponseController(w).SetReadDeadline(time.Now())
 		w.Header().Set("Connection", "close")
 		http.Error(w, reason, status)
 		return
@@ -141,6 +143,8 @@ func (e *Explicit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (e *Explicit) plain(w http.ResponseWriter, r *http.Request, t target) {
 	defer func() {
+		// What Plain has not read of the request is read now, to skip it.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.config.Timeout))
 		// net/http would log a panic among things that outsiders can cause.
 		v := recover()
 		if v == nil {
@@ -212,6 +216,13 @@ func (c *replayConn) Read(p []byte) (int, error) {
 	c.early = c.early[n:]
 	return n, nil
 }
+
+// Buffered returns what was read ahead and not yet handed out, for a reader
+// that goes on with NetConn.
+func (c *replayConn) Buffered() []byte { return c.early }
+
+// NetConn returns the connection without what was read ahead of it.
+func (c *replayConn) NetConn() net.Conn { return c.Conn }
 
 func (c *replayConn) CloseWrite() error {
 	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -87,7 +87,7 @@ func TestUpMovesTheJumpToTheFront(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"nat: 1 rules stand before ours in PREROUTING and may decide first"}; rep.State != StateUp || !reflect.DeepEqual(rep.Families[0].Detail, want) {
+	if want := []string{"nat: rules before ours in PREROUTING, which may decide first: 1"}; rep.State != StateUp || !reflect.DeepEqual(rep.Families[0].Detail, want) {
 		t.Errorf("status %+v", rep)
 	}
 	if err := Up(t.Context(), f, rules); err != nil {
@@ -248,7 +248,7 @@ func TestStatus(t *testing.T) {
 		{"jump lost", "*nat\n-D PREROUTING -p tcp -j FRAMEGATE\nCOMMIT\n", StatePartial, []string{"nat: missing: -A PREROUTING -p tcp -j FRAMEGATE"}},
 		{"jump twice", "*nat\n-A PREROUTING -p tcp -j FRAMEGATE\nCOMMIT\n", StatePartial, []string{
 			"nat: unexpected: -A PREROUTING -p tcp -j FRAMEGATE",
-			"nat: 3 rules stand before ours in PREROUTING and may decide first",
+			"nat: rules before ours in PREROUTING, which may decide first: 3",
 		}},
 		{"foreign rule", "*filter\n-I FRAMEGATE-QUIC 1 -j ACCEPT\nCOMMIT\n", StatePartial, []string{"filter: unexpected: -A FRAMEGATE-QUIC -j ACCEPT"}},
 		{"order", "*nat\n-D FRAMEGATE -i lo -j RETURN\n-A FRAMEGATE -i lo -j RETURN\nCOMMIT\n", StatePartial, []string{"nat: the rules of FRAMEGATE are in another order"}},

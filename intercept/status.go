@@ -70,7 +70,7 @@ func compare(f family, have, want ruleset) FamilyReport {
 		}
 		for _, j := range have[i].jumps {
 			if j.at > 1 {
-				rep.Detail = append(rep.Detail, fmt.Sprintf("%s: %d rules stand before ours in %s and may decide first", own.table, j.at-1, j.from))
+				rep.Detail = append(rep.Detail, fmt.Sprintf("%s: rules before ours in %s, which may decide first: %d", own.table, j.from, j.at-1))
 			}
 		}
 	}
