@@ -104,7 +104,7 @@ func (b *body) consumeChunked(p []byte) (n int, err error) {
 		}
 		b.state = chunkSize
 	case chunkTrailer:
-		if b.tail += n; b.tail > maxHead {
+		if b.tail += len(line) + 2; b.tail > maxHead {
 			return n, errHeadTooLarge
 		}
 		if len(line) == 0 {

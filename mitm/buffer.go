@@ -11,16 +11,24 @@ const minBuffer = 10
 
 var buffers [48]sync.Pool
 
+// shells are what the buffers lie in while they are in their pools: to put a
+// slice itself there is an allocation.
+var shells = sync.Pool{New: func() any { return new([]byte) }}
+
 // takeBuffer returns an empty buffer with room for at least n bytes.
 func takeBuffer(n int) []byte {
 	class := max(bits.Len(uint(max(n, 1)-1)), minBuffer)
 	if 1<<class == chunk {
 		return chunks.Get().(*[chunk]byte)[:0]
 	}
-	if b, ok := buffers[class-minBuffer].Get().(*[]byte); ok {
-		return (*b)[:0]
+	shell, ok := buffers[class-minBuffer].Get().(*[]byte)
+	if !ok {
+		return make([]byte, 0, 1<<class)
 	}
-	return make([]byte, 0, 1<<class)
+	b := *shell
+	*shell = nil
+	shells.Put(shell)
+	return b
 }
 
 // giveBuffer gives b, from takeBuffer, back.
@@ -30,7 +38,9 @@ func giveBuffer(b []byte) {
 	case chunk: // the usual one, without an allocation
 		chunks.Put((*[chunk]byte)(b[:chunk]))
 	default:
-		buffers[bits.Len(uint(cap(b)-1))-minBuffer].Put(&b)
+		shell := shells.Get().(*[]byte)
+		*shell = b[:0]
+		buffers[bits.Len(uint(cap(b)-1))-minBuffer].Put(shell)
 	}
 }
 

@@ -49,6 +49,13 @@ func (d *direction) carry() error {
 		if err := d.fill(); err != nil {
 			return err
 		}
+		if !d.relay.closing.Load() && !d.closed.Load() {
+			n, err := d.batch(d.in)
+			d.consume(n)
+			if err != nil && !d.relay.closing.Load() {
+				return err
+			}
+		}
 		switch {
 		case d.relay.closing.Load():
 			if d.discard() {
@@ -56,12 +63,6 @@ func (d *direction) carry() error {
 			}
 		case d.closed.Load():
 			d.consume(len(d.in)) // Section 1.4: "discarding any further data received"
-		default:
-			n, err := d.batch(d.in)
-			d.consume(n)
-			if err != nil {
-				return err
-			}
 		}
 	}
 }
@@ -73,10 +74,12 @@ func (d *direction) fill() error {
 		return err
 	}
 	if len(d.in) == 0 {
-		if _, err := d.src.Read(d.first[:]); err != nil {
+		n, err := d.src.Read(d.first[:])
+		if n == 0 {
 			return err
 		}
 		d.in = append(takeBuffer(chunk), d.first[0])
+		d.late = err
 	} else {
 		// A frame that says it is long gets room as its bytes arrive.
 		d.in = moveBuffer(d.in, min(d.reader.Need(), 2*len(d.in)))
@@ -95,8 +98,8 @@ func (d *direction) fill() error {
 		d.in = d.in[:len(d.in)+n]
 		d.late = err
 	}
-	if d.hasty.Load() {
-		d.src.wire.SetReadDeadline(time.Now().Add(halfWait))
+	if d.hasty.Load() && !d.closed.Load() {
+		d.limitSilence()
 	}
 	if d.relay.proxy.IdleTimeout > 0 {
 		d.relay.last.Store(time.Now().UnixNano())
@@ -107,11 +110,11 @@ func (d *direction) fill() error {
 // consume forgets the first n bytes that were received, and with the last of
 // them all buffers.
 func (d *direction) consume(n int) {
+	d.reader.Release()
 	rest := d.in[n:]
 	if len(rest) == 0 {
 		giveBuffer(d.in)
 		d.in = nil
-		d.reader.Release()
 		return
 	}
 	copy(d.in, rest)
@@ -121,7 +124,15 @@ func (d *direction) consume(n int) {
 // hasten gives a direction a limit of silence, because the other one has ended.
 func (d *direction) hasten() {
 	d.hasty.Store(true)
-	d.src.wire.SetReadDeadline(time.Now().Add(halfWait))
+	d.limitSilence()
+}
+
+// limitSilence bounds how long the next bytes may be in coming, unless there
+// is the limit of shut, which no byte extends.
+func (d *direction) limitSilence() {
+	if !d.relay.closing.Load() {
+		d.src.wire.SetReadDeadline(time.Now().Add(d.relay.proxy.halfWait))
+	}
 }
 
 // batch judges all messages that are whole in b, records them and forwards
@@ -134,12 +145,11 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	defer p.free()
 	p.direction, p.now = d, time.Now()
 	start := 0 // b[start:n] may pass and has not left yet
-	for n < len(b) && !d.closed.Load() {
+	for n < len(b) && p.err == nil && !d.closed.Load() {
 		m, k, err := d.reader.Next(b[n:])
 		if err != nil {
 			p.forward(b[start:n])
-			p.violation(err)
-			return len(b), p.flush()
+			return n, p.violation(err)
 		}
 		if k == 0 {
 			break
@@ -153,11 +163,9 @@ func (d *direction) batch(b []byte) (n int, err error) {
 		switch end := p.judge(&m); {
 		case end != nil:
 			p.forward(b[start:n])
-			if err := p.flush(); err != nil {
-				return n, err
-			}
+			err := p.flush()
 			d.relay.offend(d.dir, *end, end.reason)
-			return len(b), nil
+			return n + k, err
 		case !p.passes:
 			p.forward(b[start:n])
 			start = n + k
@@ -190,10 +198,16 @@ func (d *direction) seenClose(payload []byte) {
 
 // discard looks for the peer's answer to our Close and throws all else away.
 func (d *direction) discard() (answered bool) {
+	if d.closed.Load() {
+		return true
+	}
 	n := 0
 	for n < len(d.in) {
 		m, k, err := d.reader.Next(d.in[n:])
 		if err != nil {
+			// Where its frames end is not known any more, so the peer is told
+			// that nothing else will come, and read until it has ended, too.
+			d.relay.endWrites(d.src)
 			n = len(d.in)
 			break
 		}
@@ -288,13 +302,13 @@ func (p *pass) event(name string) *audit.Event {
 
 // keep makes e, the last one begun, part of the batch if the level wants it.
 func (p *pass) keep(e *audit.Event) {
-	if level := p.direction.relay.proxy.Level; level == 0 || level.Wants(e) {
+	if p.direction.relay.proxy.Level.Wants(e) {
 		p.n++
 	}
 }
 
 // violation records what the peer did wrong and ends the WebSocket.
-func (p *pass) violation(err error) {
+func (p *pass) violation(err error) error {
 	d := p.direction
 	var v *frames.ProtocolError
 	if !errors.As(err, &v) {
@@ -304,24 +318,26 @@ func (p *pass) violation(err error) {
 	*e.Msg = audit.Message{Dir: d.dir.String()}
 	e.Action, e.Code, e.Evidence = policy.Close.String(), int(v.Code), v.Header
 	e.Reason = v.Section + ": " + v.Reason
+	end := ending{code: v.Code, reason: e.Reason, action: "close", state: audit.StateFailed}
 	p.keep(e)
-	if p.flush() == nil {
-		d.relay.offend(d.dir, ending{code: v.Code, reason: e.Reason, action: "close", state: audit.StateFailed}, v.Reason)
-	}
+	err = p.flush()
+	d.relay.offend(d.dir, end, v.Reason)
+	return err
 }
 
 // record hands the records of the batch to the log. If the log does not take
 // them, nothing of what they speak of is forwarded, and the WebSocket ends.
 func (p *pass) record() {
-	if p.n == 0 || p.err != nil {
+	events := p.events[:p.n]
+	p.n = 0
+	if len(events) == 0 || p.err != nil {
 		return
 	}
 	r := p.direction.relay
-	if p.err = r.record(p.events[:p.n]...); p.err != nil {
+	if p.err = r.record(events...); p.err != nil {
 		r.shut(ending{code: frames.InternalError, reason: p.err.Error(), action: "close", state: audit.StateFailed},
 			frames.InternalError, frames.InternalError, "")
 	}
-	p.n = 0
 }
 
 // forward sends b on, after the records of it. It leaves with flush.

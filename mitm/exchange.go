@@ -1,16 +1,15 @@
 package mitm
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,8 +54,9 @@ func (f *flow) exchanges(head *requestHead) (upgrade *requestHead, err error) {
 	c := &exchangeConn{Conn: f.down.conn(), leg: &f.down, flow: f}
 	c.quiet.L = &c.mu
 	c.begin(head)
-	x := &exchange{f, f.transport()}
-	defer x.transport.CloseIdleConnections()
+	f.down.wire.SetWriteDeadline(time.Time{}) // an answer may take as long as it likes
+	x := newExchange(f, c)
+	defer x.close()
 	s := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { defer c.finished(); x.serve(w, r, c.current()) }),
 		ReadHeaderTimeout: f.proxy.handshakeTimeout(),
@@ -69,11 +69,12 @@ func (f *flow) exchanges(head *requestHead) (upgrade *requestHead, err error) {
 	c.onClose = sync.OnceFunc(func() { close(ln.closed) })
 	s.Serve(ln)
 	f.phase()
-	var refused *badHead
-	if errors.As(c.err, &refused) || errors.Is(c.err, errHeadTooLarge) {
-		f.refuseHead(c.err)
+	if !c.served {
+		// net/http's server has answered by itself, so it did not like the head.
+		f.recordRefusal(c.head, http.StatusBadRequest, "the HTTP engine refused the request")
 	}
-	return c.upgrade, c.err
+	f.refuseHead(c.err)
+	return c.upgrade, cmp.Or(c.err, c.fault())
 }
 
 // exchangeLeg gives the transport the server's side: the one that stands
@@ -82,6 +83,7 @@ func (f *flow) exchangeLeg(ctx context.Context) (net.Conn, error) {
 	if f.up != nil && f.idle {
 		up := f.up
 		f.up, f.idle = nil, false
+		up.wire.SetDeadline(time.Time{})
 		return up.conn(), nil
 	}
 	up, err := f.dialUp(ctx)
@@ -96,52 +98,88 @@ func (f *flow) dialUp(ctx context.Context) (*leg, error) {
 	if f.origin != nil {
 		return f.dialTLS(ctx)
 	}
-	w, err := f.dial()
+	w, err := f.dial(ctx)
 	return &leg{wire: w}, err
 }
 
-// transport returns the way of a flow's exchanges to its server.
-func (f *flow) transport() *http.Transport {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return f.exchangeLeg(ctx) }
-	t := &http.Transport{
-		DialContext:            dial,
-		DialTLSContext:         dial,
+// An exchange carries ordinary exchanges of one flow.
+type exchange struct {
+	flow      *flow
+	conn      *exchangeConn   // nil if it is none of ours
+	transport *http.Transport // the way to the server
+
+	// The transport dials on goroutines of its own, which may outlive the
+	// request that they were for; none outlives close.
+	ctx    context.Context
+	cancel context.CancelFunc
+	mu     sync.Mutex // of dialling, which uses the flow
+}
+
+func newExchange(f *flow, c *exchangeConn) *exchange {
+	x := &exchange{flow: f, conn: c}
+	x.ctx, x.cancel = context.WithCancel(f.ctx)
+	x.transport = &http.Transport{
+		DialContext:            x.dial,
+		DialTLSContext:         x.dial,
 		DisableCompression:     true,
 		MaxConnsPerHost:        1,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxHead, // which may be as long in coming as the server needs
 		Protocols:              new(http.Protocols),
 	}
-	t.Protocols.SetHTTP1(true)
-	return t
+	x.transport.Protocols.SetHTTP1(true)
+	return x
 }
 
-// An exchange carries ordinary exchanges of one flow.
-type exchange struct {
-	flow      *flow
-	transport *http.Transport
+func (x *exchange) dial(context.Context, string, string) (net.Conn, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.ctx.Err(); err != nil {
+		return nil, err
+	}
+	return x.flow.exchangeLeg(x.ctx)
+}
+
+// close closes all connections to the server.
+func (x *exchange) close() {
+	x.cancel()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.transport.CloseIdleConnections()
 }
 
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request, head *requestHead) {
 	f := x.flow
-	if status, reason := f.admit(head); status != 0 {
+	status, reason := f.admit(head)
+	if status == 0 && !forward(r, head, f) {
+		status, reason = http.StatusBadRequest, "request target cannot be forwarded as it is written"
+	}
+	if status != 0 {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "framegate: "+reason, status)
-		f.recordRequest(head, status, reason)
+		f.recordRefusal(head, status, reason)
 		return
 	}
-	trace := &exchangeTrace{w: w}
+	// Or net/http's server would take what is left of the body away from the
+	// transport when the answer begins before its end.
+	http.NewResponseController(w).EnableFullDuplex()
+	trace := &exchangeTrace{w: w, interim: r.ProtoAtLeast(1, 1)}
 	ctx := context.WithValue(r.Context(), flowKey{}, x)
 	ctx = context.WithValue(ctx, traceKey{}, trace)
 	r = r.WithContext(httptrace.WithClientTrace(ctx, trace.hooks()))
-	forward(r, head, f.origin != nil)
 	sw := &statusWriter{ResponseWriter: w}
 	f.proxy.engine.ServeHTTP(sw, r)
-	reason := ""
-	if trace.cut != nil {
-		reason = plainError(trace.cut)
+	record := f.recordRequest
+	switch {
+	case trace.cut == nil:
+	case x.conn.fault() != nil:
+		record, reason = f.recordRefusal, trace.cut.Error()
+	case r.Context().Err() != nil && f.ctx.Err() == nil:
+		reason = "the client went away"
+	default:
+		reason = f.plainError(trace.cut)
 	}
-	if err := f.recordRequest(head, sw.status, reason); err != nil || trace.broken {
+	if err := record(head, sw.status, reason); err != nil || trace.broken {
 		// An answer that broke off must not end in good order: a part would
 		// pass for the whole.
 		f.reset = true
@@ -150,18 +188,25 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request, head *requestHe
 }
 
 // forward turns a parsed request into the one that goes out: the target as it
-// was written, and nothing that was meant for us alone.
-func forward(r *http.Request, head *requestHead, secure bool) {
-	scheme := "http"
-	if secure {
-		scheme = "https"
-	}
+// was written, and nothing that was meant for us alone. It reports whether
+// that could be done.
+func forward(r *http.Request, head *requestHead, f *flow) bool {
 	if r.Host == "" {
 		r.Host = head.host()
 	}
-	r.URL = &url.URL{Scheme: scheme, Host: r.Host, Opaque: head.origin()}
-	if r.URL.Host == "" {
-		r.URL.Host = "unnamed" // HTTP/1.0; the transport needs one, the dial ignores it
+	// The host of the URL is where the transport thinks it dials, and the Host
+	// of a request of HTTP/1.0 that has none.
+	r.URL = &url.URL{Scheme: "http", Host: f.server.String(), Opaque: head.origin()}
+	if f.origin != nil {
+		r.URL.Scheme = "https"
+	}
+	if strings.HasPrefix(r.URL.Opaque, "//") { // which is taken for a host there
+		path, query, asks := strings.Cut(r.URL.Opaque, "?")
+		r.URL.Opaque, r.URL.RawPath, r.URL.RawQuery, r.URL.ForceQuery = "", path, query, asks
+		r.URL.Path, _ = url.PathUnescape(path)
+		if r.URL.RequestURI() != head.origin() {
+			return false
+		}
 	}
 	// RFC 9110, Section 7.6.1: "Intermediaries MUST parse a received Connection
 	// header field before a message is forwarded and, for each
@@ -176,106 +221,5 @@ func forward(r *http.Request, head *requestHead, secure bool) {
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = nil // do not introduce ourselves
 	}
+	return true
 }
-
-// roundTrip is goproxy's way to the server.
-func roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-	x := r.Context().Value(flowKey{}).(*exchange)
-	trace := r.Context().Value(traceKey{}).(*exchangeTrace)
-	resp, err := x.transport.RoundTrip(r)
-	switch {
-	case err != nil:
-		trace.cut = err
-		var verify *tls.CertificateVerificationError
-		if errors.As(err, &verify) {
-			x.flow.tlsFail(tlsInvalid, err)
-		}
-		return errorResponse(r, http.StatusBadGateway, "the server did not answer"), nil
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		// Nobody asked for it: this never becomes a tunnel.
-		resp.Body.Close()
-		trace.cut = errors.New("101 without being asked")
-		return errorResponse(r, http.StatusBadGateway, "the server switched protocols without being asked"), nil
-	}
-	resp.Body = &cutBody{resp.Body, trace}
-	for _, name := range []string{"Date", "Content-Type"} { // net/http would make them up
-		if _, ok := resp.Header[name]; !ok {
-			resp.Header[name] = nil
-		}
-	}
-	resp.Header.Del("Connection")
-	resp.Header.Del("Keep-Alive")
-	return resp, nil
-}
-
-func errorResponse(r *http.Request, status int, text string) *http.Response {
-	return goproxy.NewResponse(r, goproxy.ContentTypeText, status, text+"\n")
-}
-
-// cutBody notices when the body of an answer breaks off, which goproxy does
-// not pass on.
-type cutBody struct {
-	io.ReadCloser
-	trace *exchangeTrace
-}
-
-func (b *cutBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.trace.cut, b.trace.broken = err, true
-	}
-	return n, err
-}
-
-type traceKey struct{}
-
-// exchangeTrace is what the round trip of one exchange tells its handler.
-type exchangeTrace struct {
-	w      http.ResponseWriter
-	cut    error // why there is no answer, or not all of it
-	broken bool  // the body of the answer broke off
-}
-
-// hooks pass interim answers such as 103 on as they come. 100 is the server's
-// own business with us: the client gets its own when its body is read.
-func (t *exchangeTrace) hooks() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-			if code == http.StatusContinue || code == http.StatusSwitchingProtocols {
-				return nil
-			}
-			h := t.w.Header()
-			for k, v := range header {
-				h[k] = v
-			}
-			t.w.WriteHeader(code)
-			clear(h)
-			return nil
-		},
-	}
-}
-
-// statusWriter remembers the status, and passes on at once what comes without
-// a length: nobody knows what else its reader waits for.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-	stream bool
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.stream = w.Header().Get("Content-Length") == ""
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(p []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(p)
-	if w.stream && err == nil {
-		err = http.NewResponseController(w.ResponseWriter).Flush()
-	}
-	return n, err
-}
-
-// Unwrap is for http.ResponseController.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

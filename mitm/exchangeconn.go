@@ -26,59 +26,81 @@ type exchangeConn struct {
 	head     *requestHead // of the exchange under way
 	rest     []byte       // of its bytes, what the server has not read
 	body     body
-	done     bool // the exchange was answered
+	served   bool // the exchange has reached the handler
+	done     bool // the handler is done with it
 	upgrade  *requestHead
-	err      error
+	err      error // why there is no next head
+	bad      error // what is wrong with a body; the answer to it says so
 }
 
 // begin makes head the one of the exchange under way. The server is shown a
 // target that it parses in any case; the one that counts is in head.
 func (c *exchangeConn) begin(head *requestHead) {
-	c.head, c.body, c.done = head, head.body, false
+	c.head, c.body, c.served, c.done = head, head.body, false, false
 	_, fields, _ := bytes.Cut(head.raw, []byte("\r\n"))
 	c.rest = fmt.Appendf(nil, "%s / HTTP/1.%d\r\n%s", head.method, head.minor, fields)
 }
 
+// current returns the head of the exchange that the handler begins with.
 func (c *exchangeConn) current() *requestHead {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.served = true
 	return c.head
 }
 
-// finished is called when an exchange was answered: the next head may be read.
+// finished is called when the handler is done with an exchange.
 func (c *exchangeConn) finished() {
 	c.mu.Lock()
 	c.done = true
 	c.mu.Unlock()
 }
 
-// Read implements net.Conn.
-func (c *exchangeConn) Read(p []byte) (int, error) {
+// fault returns what is wrong with the body that is being read.
+func (c *exchangeConn) fault() error {
+	if c == nil {
+		return nil
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bad
+}
+
+// ready reports whether the server waits for the next exchange: it has sent
+// the last of the answer, and has set the deadline of being idle.
+func (c *exchangeConn) ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done && time.Until(c.deadline) > 0
+}
+
+// Read implements net.Conn. Of net/http's server one goroutine reads at a time.
+func (c *exchangeConn) Read(p []byte) (int, error) {
 	if len(c.rest) == 0 && c.body.done() {
-		if !c.done {
-			c.mu.Unlock()
+		if !c.ready() {
 			return c.waitForEnd()
 		}
-		c.mu.Unlock()
 		if err := c.nextHead(); err != nil {
 			return 0, err
 		}
-		c.mu.Lock()
 	}
-	defer c.mu.Unlock()
 	if len(c.rest) > 0 {
 		n := copy(p, c.rest)
 		c.rest = c.rest[n:]
 		return n, nil
 	}
-	n, err := c.leg.Read(p)
-	k, berr := c.body.consume(p[:n])
-	c.leg.unread(p[k:n])
-	if berr != nil {
-		c.err = berr
-		return k, berr
+	if err := c.fault(); err != nil {
+		return 0, err
 	}
+	n, err := c.leg.Read(p)
+	k, bad := c.body.consume(p[:n])
+	if bad != nil {
+		c.mu.Lock()
+		c.bad = bad
+		c.mu.Unlock()
+		return 0, bad // and none of it, or the server would make out a fault of its own
+	}
+	c.leg.unread(p[k:n])
 	return k, err
 }
 
@@ -95,8 +117,8 @@ func (c *exchangeConn) nextHead() error {
 		if err != nil {
 			return err
 		}
-		c.hurry()
 	}
+	c.hurry()
 	head, err := readHead(c.leg, parseRequest)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.overdue():
@@ -119,7 +141,7 @@ func (c *exchangeConn) hurry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.deadline.IsZero() || time.Until(c.deadline) > 0 {
-		c.leg.wire.SetReadDeadline(time.Now().Add(c.flow.proxy.handshakeTimeout()))
+		c.flow.readBy(time.Now().Add(c.flow.proxy.handshakeTimeout()))
 	}
 }
 
@@ -151,18 +173,25 @@ func (c *exchangeConn) waitForEnd() (int, error) {
 
 // SetReadDeadline implements net.Conn.
 func (c *exchangeConn) SetReadDeadline(t time.Time) error {
-	err := c.leg.wire.SetReadDeadline(t)
 	c.mu.Lock()
 	c.deadline = t
+	c.flow.readBy(t)
 	c.mu.Unlock()
 	c.quiet.Broadcast()
-	return err
+	return nil
 }
 
 // SetDeadline implements net.Conn.
 func (c *exchangeConn) SetDeadline(t time.Time) error {
 	c.leg.wire.SetWriteDeadline(t)
 	return c.SetReadDeadline(t)
+}
+
+// CloseWrite ends the answers. net/http's server does so, and then waits for a
+// moment, where the client has not been read to its end.
+func (c *exchangeConn) CloseWrite() error {
+	c.leg.closeWrite(true)
+	return nil
 }
 
 // Close implements net.Conn. The flow closes the socket itself.

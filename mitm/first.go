@@ -11,6 +11,8 @@ import (
 	"os"
 	"regexp"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // A speech is what the first bytes of a connection show.
@@ -48,7 +50,8 @@ func (f first) name() string {
 // (RFC 9112, Section 3); SSH, SMTP and their like are text, too, so that the
 // whole first line has to be seen. Letter case, white space and line ends are
 // taken loosely here: what a lax server might take for HTTP must go to the
-// strict parser and fail there, and not pass as something else.
+// strict parser and fail there, and not pass as something else. More bytes
+// never change an answer that was given for fewer.
 func classify(b []byte) speech {
 	if len(b) == 0 {
 		return speechUnknown
@@ -62,24 +65,45 @@ func classify(b []byte) speech {
 		}
 		return speechOther
 	}
-	line, _, whole := bytes.Cut(bytes.TrimLeft(b, "\r\n"), []byte("\n"))
+	text := bytes.TrimLeft(b, blank+"\n")
+	line, _, whole := bytes.Cut(text, []byte("\n"))
 	if requestLike.Match(line) {
 		return speechHTTP
 	}
-	line = bytes.TrimRight(line, "\r \t")
-	switch at := bytes.LastIndexAny(line, " \t"); {
-	case whole && at > 0 && len(line) >= at+6 && bytes.EqualFold(line[at+1:at+6], []byte("HTTP/")):
-		return speechHTTP
-	case whole, len(line) > maxHead, bytes.ContainsFunc(line, notText):
+	method := line
+	if at := bytes.IndexAny(line, blank); at >= 0 {
+		method = line[:at]
+	}
+	switch {
+	case len(method) > maxMethod, len(method) > 0 && !httpguts.ValidHeaderFieldName(string(method)):
+		return speechOther
+	case len(b)-len(text)+len(line) > maxUndecided:
+		return speechHTTP // too long even for that, which the parser will say
+	case whole:
+		line = bytes.TrimRight(line, blank)
+		at := bytes.LastIndexAny(line, blank)
+		if at > 0 && len(line) >= at+6 && bytes.EqualFold(line[at+1:at+6], []byte("HTTP/")) {
+			return speechHTTP
+		}
 		return speechOther
 	}
 	return speechUnknown
 }
 
-// requestLike matches how a request to an HTTP server begins.
-var requestLike = regexp.MustCompile(`^[A-Za-z]{3,20}[ \t]+(?i:/|https?:|\*[ \t]+HTTP/)`)
+// blank is what a lax server may take for the space in a request line
+// (RFC 9112, Section 3).
+const blank = " \t\v\f\r"
 
-func notText(r rune) bool { return r < ' ' && r != '\t' && r != '\r' || r == 0x7f }
+const (
+	// maxMethod bounds the method; the longest that is registered has 17 letters.
+	maxMethod = 32
+	// maxUndecided bounds the first line: RFC 9112, Section 3 asks to support
+	// 8000 bytes, and all but the oddest lines are told by their start.
+	maxUndecided = 8 << 10
+)
+
+// requestLike matches how a request to an HTTP server begins.
+var requestLike = regexp.MustCompile(`^[A-Za-z]{3,20}[ \t\v\f\r]+(?i:/|https?:|\*[ \t\v\f\r]+HTTP/)`)
 
 // firstQuiet is how long a client may be silent before the server is asked
 // whether it speaks first.
@@ -124,7 +148,7 @@ func (f *flow) classifyClient() (speech, error) {
 		return spoke
 	}
 	deadline := time.Now().Add(f.proxy.handshakeTimeout())
-	w.SetReadDeadline(time.Now().Add(min(firstQuiet, f.proxy.handshakeTimeout()/2)))
+	f.readBy(time.Now().Add(min(firstQuiet, f.proxy.handshakeTimeout()/2)))
 	for {
 		n, err := w.Read(buf)
 		seen = append(seen, buf[:n]...)
@@ -133,7 +157,7 @@ func (f *flow) classifyClient() (speech, error) {
 				return speechOther, nil
 			}
 			serverSpoke = nil
-			w.SetReadDeadline(deadline)
+			f.readBy(deadline)
 			if s := classify(seen); s != speechUnknown {
 				return s, nil
 			}
@@ -141,14 +165,14 @@ func (f *flow) classifyClient() (speech, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && len(seen) == 0 && f.spare == nil:
-			c, err := f.dial()
+			c, err := f.dial(f.ctx)
 			if err != nil {
 				return 0, err
 			}
 			f.spare = c
 			serverSpoke = make(chan bool, 1)
+			f.readBy(deadline)
 			go listenServer(c, w, serverSpoke)
-			w.SetReadDeadline(deadline)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if stopListening() {
 				return speechOther, nil

@@ -64,11 +64,13 @@ func (p *Proxy) accept(ctx context.Context, c net.Conn, dst netip.AddrPort) (*fl
 	w, err := wireOf(c)
 	if err != nil {
 		c.Close()
+		p.log().Error("connection refused", "client", f.client, "server", f.server, "err", err)
 		return nil, err
 	}
 	f.down.wire = w
 	if err := f.record(f.event(audit.ConnOpen)); err != nil {
 		f.down.close(true)
+		p.log().Error("connection refused", "client", f.client, "server", f.server, "err", err)
 		return nil, err
 	}
 	f.phase()
@@ -83,12 +85,23 @@ func (f *flow) cut() { f.down.wire.SetDeadline(time.Unix(1, 0)) }
 func (f *flow) phaseUp() {
 	f.phase()
 	f.up.wire.SetDeadline(time.Now().Add(f.proxy.handshakeTimeout()))
+	if f.ctx.Err() != nil {
+		f.up.wire.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // phase gives the client's side a fresh deadline for the phase that begins.
 // A deadline is only ever replaced, until the relay takes it off.
 func (f *flow) phase() {
 	f.down.wire.SetDeadline(time.Now().Add(f.proxy.handshakeTimeout()))
+	if f.ctx.Err() != nil {
+		f.cut()
+	}
+}
+
+// readBy gives reading from the client another deadline within a phase.
+func (f *flow) readBy(t time.Time) {
+	f.down.wire.SetReadDeadline(t)
 	if f.ctx.Err() != nil {
 		f.cut()
 	}
@@ -105,7 +118,7 @@ func (f *flow) end(err error) {
 	if err != nil && err != errEnd && !(err == io.EOF && f.state == audit.StateInspected) {
 		f.state = audit.StateFailed
 		if f.reason == "" {
-			f.reason = plainError(err)
+			f.reason = f.plainError(err)
 		}
 	}
 	if f.reset || wasReset(err) {
@@ -131,6 +144,14 @@ func (f *flow) closeEntry() {
 	e := f.event(audit.ConnClose)
 	e.State, e.Rules, e.Reason, e.Totals = f.state, f.rules, f.reason, f.totals
 	f.record(e)
+}
+
+// plainError is plainError for an error that cut may have caused.
+func (f *flow) plainError(err error) string {
+	if f.ctx.Err() != nil {
+		err = context.Canceled
+	}
+	return plainError(err)
 }
 
 // plainError shortens an error for a record.
@@ -188,6 +209,9 @@ func (f *flow) decide(first first) policy.Decision {
 // block refuses a connection in the words of its own protocol.
 func (f *flow) block(first first, d policy.Decision) {
 	f.state = audit.StateBlocked
+	e := f.event(audit.ConnBlock)
+	e.Action, e.Rules, e.Reason = d.Action.String(), f.rules, f.reason
+	f.record(e)
 	switch first.speech {
 	case speechTLS:
 		f.alert(alertAccessDenied)
@@ -196,18 +220,15 @@ func (f *flow) block(first first, d policy.Decision) {
 	default:
 		f.reset = true
 	}
-	e := f.event(audit.ConnBlock)
-	e.Action, e.Rules, e.Reason = d.Action.String(), f.rules, f.reason
-	f.record(e)
 }
 
 // dial opens a marked connection to the original destination, and to nothing else.
-func (f *flow) dial() (*wire, error) {
+func (f *flow) dial(ctx context.Context) (*wire, error) {
 	if c := f.spare; c != nil {
 		f.spare = nil
 		return c, nil
 	}
-	ctx, cancel := context.WithTimeout(f.ctx, f.proxy.handshakeTimeout())
+	ctx, cancel := context.WithTimeout(ctx, f.proxy.handshakeTimeout())
 	defer cancel()
 	d := f.proxy.Dialer
 	if d == nil {

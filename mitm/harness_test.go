@@ -78,7 +78,7 @@ const patience = 20 * time.Second
 // A gateway is a Proxy behind a listener on loopback.
 type gateway struct {
 	*Proxy
-	t      *testing.T
+	t      testing.TB
 	ledger *ledger
 	certs  *countedCerts
 	addr   string
@@ -92,7 +92,7 @@ type gateway struct {
 // newGateway starts a gateway whose connections were all on their way to dst,
 // under the policy that rules says. It ends with the test, which fails if a
 // goroutine or a connection is left, or if the ledger does not add up.
-func newGateway(t *testing.T, dst netip.AddrPort, rules string, adjust ...func(*Proxy)) *gateway {
+func newGateway(t testing.TB, dst netip.AddrPort, rules string, adjust ...func(*Proxy)) *gateway {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &gateway{
@@ -281,7 +281,7 @@ func (l *ledger) named(name string) (list []audit.Event, changed <-chan struct{}
 }
 
 // wait returns the records with this name once there are n of them.
-func (l *ledger) wait(t *testing.T, name string, n int) []audit.Event {
+func (l *ledger) wait(t testing.TB, name string, n int) []audit.Event {
 	t.Helper()
 	late := time.After(patience)
 	for {
@@ -308,7 +308,7 @@ func (l *ledger) String() string {
 
 // check fails the test unless each connection was opened and closed once, in
 // one of the five states, with all its other records between.
-func (l *ledger) check(t *testing.T) {
+func (l *ledger) check(t testing.TB) {
 	t.Helper()
 	open := map[string]bool{}
 	for _, e := range l.of("") {
@@ -344,7 +344,7 @@ func (l *ledger) check(t *testing.T) {
 }
 
 // readAll reads c to its end, and fails the test if that is not in good order.
-func readAll(t *testing.T, c io.Reader) string {
+func readAll(t testing.TB, c io.Reader) string {
 	t.Helper()
 	b, err := io.ReadAll(c)
 	if err != nil {
@@ -353,7 +353,7 @@ func readAll(t *testing.T, c io.Reader) string {
 	return string(b)
 }
 
-func send(t *testing.T, c io.Writer, s string) {
+func send(t testing.TB, c io.Writer, s string) {
 	t.Helper()
 	if _, err := io.WriteString(c, s); err != nil {
 		t.Fatal(err)
@@ -361,7 +361,7 @@ func send(t *testing.T, c io.Writer, s string) {
 }
 
 // expect reads as many bytes as want has, and compares.
-func expect(t *testing.T, c io.Reader, want string) {
+func expect(t testing.TB, c io.Reader, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	n, err := io.ReadFull(c, got)

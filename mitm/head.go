@@ -211,6 +211,9 @@ func parseRequest(b []byte) (h *requestHead, n int, err error) {
 		if c <= ' ' || c == 0x7f {
 			return nil, 0, bad("control character in the request target")
 		}
+		if c == '#' { // in no form of a target; some servers end the path there
+			return nil, 0, bad("fragment in the request target")
+		}
 	}
 	absolute := strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://")
 	if !strings.HasPrefix(target, "/") && target != "*" && !absolute {
@@ -230,13 +233,25 @@ func parseRequest(b []byte) (h *requestHead, n int, err error) {
 		return nil, 0, bad("more than one Host")
 	case hosts == 0 && h.minor == 1:
 		return nil, 0, bad("no Host")
-	case !httpguts.ValidHostHeader(host) || strings.ContainsAny(host, "/?#@"):
+	case !validHost(host) || !validHost(h.host()) || absolute && h.host() == "":
 		return nil, 0, bad("malformed Host")
 	case absolute && hosts == 1 && !strings.EqualFold(host, h.host()):
 		return nil, 0, bad("Host differs from the request target")
 	}
-	h.body, err = requestBody(h)
-	return h, n, err
+	// Of RFC 9110, Section 10.1.1 nothing but this is in use; the HTTP engine
+	// would answer anything else by itself.
+	if expect, n := h.get("Expect"); n > 0 && expect != "" && !h.has("Expect", "100-continue") {
+		return nil, 0, bad("Expect other than 100-continue")
+	}
+	if h.body, err = requestBody(h); err != nil {
+		return nil, 0, err
+	}
+	return h, n, nil
+}
+
+// validHost reports whether s may be a Host: no user, path, query or fragment.
+func validHost(s string) bool {
+	return httpguts.ValidHostHeader(s) && !strings.ContainsAny(s, "/?#@")
 }
 
 // requestBody tells from the head how the end of the body is found

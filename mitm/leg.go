@@ -83,13 +83,13 @@ func (l *leg) close(reset bool) {
 	l.wire.Close()
 }
 
-// tlsEnd is how long saying goodbye may block on a peer that does not read.
+// tlsEnd is how long a client may take to read why it was refused.
 const tlsEnd = time.Second
 
-// end closes a leg in good order, with a close_notify.
+// end closes a leg in good order, with a close_notify, for which crypto/tls
+// gives a peer that does not read 5 s.
 func (l *leg) end() {
 	if l.tls != nil {
-		l.wire.SetWriteDeadline(time.Now().Add(tlsEnd))
 		l.tls.CloseWrite()
 	}
 	l.wire.Close()
@@ -101,11 +101,11 @@ func wasReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EPIPE)
 }
 
-// isEOF reports whether err is an end of the stream, and whether it was a
-// clean one: a close_notify under TLS, a FIN without.
-func isEOF(err error) (eof, clean bool) {
+// isEOF reports whether err, from Read, is the end of the stream, and whether
+// it was a clean one: a close_notify under TLS, a FIN without.
+func (l *leg) isEOF(err error) (eof, clean bool) {
 	if errors.Is(err, io.EOF) {
-		return true, true
+		return true, l.tls == nil || !l.wire.ended // to crypto/tls a FIN between records is an EOF, too
 	}
 	return errors.Is(err, io.ErrUnexpectedEOF), false
 }

@@ -107,7 +107,7 @@ type origin struct {
 
 // newOrigin starts a server that handles each connection with serve, and then
 // closes it. It ends with the test.
-func newOrigin(t *testing.T, serve func(c *tap)) *origin {
+func newOrigin(t testing.TB, serve func(c *tap)) *origin {
 	t.Helper()
 	o, ln := listenOrigin(t)
 	o.wait.Go(func() {
@@ -126,7 +126,7 @@ func newOrigin(t *testing.T, serve func(c *tap)) *origin {
 }
 
 // newHTTPOrigin starts an HTTP server, with TLS if config is not nil.
-func newHTTPOrigin(t *testing.T, config *tls.Config, h http.Handler) *origin {
+func newHTTPOrigin(t testing.TB, config *tls.Config, h http.Handler) *origin {
 	t.Helper()
 	o, ln := listenOrigin(t)
 	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
@@ -139,7 +139,7 @@ func newHTTPOrigin(t *testing.T, config *tls.Config, h http.Handler) *origin {
 	return o
 }
 
-func listenOrigin(t *testing.T) (*origin, net.Listener) {
+func listenOrigin(t testing.TB) (*origin, net.Listener) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

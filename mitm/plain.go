@@ -15,7 +15,8 @@ import (
 func (p *Proxy) ServePlain(w http.ResponseWriter, r *http.Request, dst []netip.AddrPort) {
 	p.init.Do(p.setUp)
 	f := &flow{proxy: p, ctx: r.Context(), id: newID(), server: dst[0], state: audit.StateInspected}
-	f.client, _ = netip.ParseAddrPort(r.RemoteAddr)
+	client, _ := netip.ParseAddrPort(r.RemoteAddr)
+	f.client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 	f.host = hostOnly(r.Host)
 	if err := f.record(f.event(audit.ConnOpen)); err != nil {
 		http.Error(w, "framegate: the audit log cannot be written", http.StatusServiceUnavailable)
@@ -28,17 +29,20 @@ func (p *Proxy) ServePlain(w http.ResponseWriter, r *http.Request, dst []netip.A
 	}
 	if strings.Contains(strings.ToLower(r.Header.Get("Upgrade")), "websocket") {
 		http.Error(w, "framegate: a WebSocket goes through a proxy by CONNECT", http.StatusBadRequest)
-		f.recordRequest(head, http.StatusBadRequest, "upgrade without CONNECT")
+		f.recordRefusal(head, http.StatusBadRequest, "upgrade without CONNECT")
 		return
 	}
 	for _, a := range dst {
 		f.server = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-		if c, err := f.dial(); err == nil {
+		if status, _ := f.admit(head); status != 0 {
+			break // which serve says
+		}
+		if c, err := f.dial(f.ctx); err == nil {
 			f.spare = c
 			break
 		}
 	}
-	x := &exchange{f, f.transport()}
-	defer x.transport.CloseIdleConnections()
+	x := newExchange(f, nil)
+	defer x.close()
 	x.serve(w, r, head)
 }

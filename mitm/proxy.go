@@ -18,6 +18,7 @@
 package mitm
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -81,6 +82,8 @@ type Proxy struct {
 	engine  http.Handler           // serves what is not a WebSocket
 	tickets *tls.Config            // what all client handshakes share
 	resumed tls.ClientSessionCache // sessions with servers
+
+	closeWait, halfWait time.Duration // of the relay; tests shorten them
 }
 
 func (p *Proxy) handshakeTimeout() time.Duration {
@@ -108,6 +111,8 @@ func (p *Proxy) setUp() {
 	p.engine = newEngine(p)
 	p.tickets = clientTLSConfig()
 	p.resumed = tls.NewLRUClientSessionCache(4096)
+	p.closeWait = cmp.Or(p.closeWait, closeWait)
+	p.halfWait = cmp.Or(p.halfWait, halfWait)
 }
 
 // ServeConn takes ownership of c, which was on its way to dst, and returns once
@@ -129,14 +134,14 @@ func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 		f.block(first, d)
 		return
 	case d.Action == policy.Bypass || first.speech == speechOther:
-		err = f.bypass(d)
+		err = f.bypass(first.head, d)
 		return
 	}
 	head := first.head
 	if first.speech == speechTLS {
 		var origin *x509.Certificate
 		if origin, err = f.upstreamTLS(); errors.Is(err, errClientCert) && !p.BlockClientCert {
-			err = f.bypass(policy.Decision{Action: policy.Bypass, Rule: tlsClientCert})
+			err = f.bypass(nil, policy.Decision{Action: policy.Bypass, Rule: tlsClientCert})
 			return
 		} else if err != nil {
 			return

@@ -3,7 +3,9 @@ package mitm
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"time"
 
 	"framegate/audit"
 	"framegate/policy"
@@ -39,23 +41,44 @@ func (f *flow) refuse(head *requestHead, status int, reason string) {
 		fields = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 	}
 	text := "framegate: " + reason + "\n"
+	f.phase() // the one before may have ended by its deadline
 	fmt.Fprintf(&f.down, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n%s",
 		status, http.StatusText(status), len(text), fields, text)
-	f.recordRequest(head, status, reason)
+	f.recordRefusal(head, status, reason)
+	f.linger()
 }
 
-// recordRequest records one HTTP exchange. reason says why it was refused or
-// went wrong, if it did.
+// linger waits until the client has read the refusal, or has had time to. To
+// close a socket which has bytes that nobody read resets it, and then "the
+// client might not read the last HTTP response" (RFC 9112, Section 9.6).
+func (f *flow) linger() {
+	f.down.closeWrite(true)
+	f.readBy(time.Now().Add(tlsEnd))
+	io.Copy(io.Discard, f.down.wire)
+}
+
+// recordRequest records one HTTP exchange. reason says what went wrong, if
+// something did.
 func (f *flow) recordRequest(head *requestHead, status int, reason string) error {
+	return f.record(f.requestEvent(head, status, reason))
+}
+
+// recordRefusal records a request that was answered in place of the server.
+func (f *flow) recordRefusal(head *requestHead, status int, reason string) error {
+	e := f.requestEvent(head, status, reason)
+	if status < 500 {
+		e.Action = policy.Block.String()
+	}
+	return f.record(e)
+}
+
+func (f *flow) requestEvent(head *requestHead, status int, reason string) audit.Event {
 	e := f.event(audit.HTTPRequest)
 	e.Code, e.Reason = status, reason
 	if head != nil {
 		e.Method, e.Path = head.method, head.path()
 	}
-	if reason != "" && status < 500 {
-		e.Action = "block"
-	}
-	return f.record(e)
+	return e
 }
 
 // admit asks whether this request may go to this server: its Host has to be a

@@ -13,10 +13,10 @@ import (
 
 const (
 	// closeWait is how long the closing handshake may take once we have begun
-	// one, and how long the sockets may stay open once the peers have ended
-	// theirs (RFC 6455, Section 7.1.1 leaves the time open).
+	// one (RFC 6455, Section 7.1.1 leaves the time open).
 	closeWait = 5 * time.Second
-	// halfWait is how long one direction may be silent once the other has ended.
+	// halfWait is how long one direction may be silent once the other has
+	// ended, and how long the sockets may stay open once both have.
 	halfWait = 10 * time.Second
 )
 
@@ -30,8 +30,9 @@ type relay struct {
 	closing atomic.Bool  // nothing more is forwarded
 	broken  atomic.Bool  // a side was reset, and so is the other
 	once    sync.Once    // of shut
-	ended   sync.Once    // of end
-	end     ending
+
+	mu  sync.Mutex
+	end *ending // nil as long as the WebSocket has not ended
 }
 
 // An ending is how a WebSocket ended: what ws.close and conn.close say.
@@ -80,8 +81,15 @@ func (f *flow) relay(ws *upgrade) error {
 	return nil
 }
 
-// endedBy keeps how the WebSocket ended; the first to say so is right.
-func (r *relay) endedBy(e ending) { r.ended.Do(func() { r.end = e }) }
+// endedBy keeps how the WebSocket ended. The first to say so is right, but that
+// we refused something on its last steps decides about the ledger.
+func (r *relay) endedBy(e ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end == nil || r.end.state == "" && e.state != "" {
+		r.end = &e
+	}
+}
 
 // drain closes both sides because the gateway stops.
 func (r *relay) drain() {
@@ -97,12 +105,24 @@ func (r *relay) shut(e ending, toClient, toServer frames.Code, reason string) {
 	r.once.Do(func() {
 		r.endedBy(e)
 		r.closing.Store(true)
-		soon := time.Now().Add(closeWait)
+		soon := time.Now().Add(r.proxy.closeWait)
 		r.down.wire.SetDeadline(soon)
 		r.up.wire.SetDeadline(soon)
-		r.down.sendClose(toClient, reasonFor(toClient, reason), false)
+		// At the same time: a peer that does not read must not use up the
+		// time of the other.
+		var both sync.WaitGroup
+		both.Go(func() { r.down.sendClose(toClient, reasonFor(toClient, reason), false) })
 		r.up.sendClose(toServer, reasonFor(toServer, reason), true)
+		both.Wait()
 	})
+}
+
+// endWrites ends what we send to l, after the Close frame of shut.
+func (r *relay) endWrites(l *leg) {
+	r.once.Do(func() {}) // wait for shut
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeWrite(true)
 }
 
 func reasonFor(code frames.Code, reason string) string {
@@ -165,12 +185,10 @@ func (r *relay) watchIdle() (stop func()) {
 // our own Close.
 func (r *relay) finished(d *direction, err error) {
 	if r.closing.Load() {
-		d.src.mu.Lock()
-		d.src.closeWrite(true)
-		d.src.mu.Unlock()
+		r.endWrites(d.src)
 		return
 	}
-	eof, clean := isEOF(err)
+	eof, clean := d.src.isEOF(err)
 	if !eof {
 		// One side broke, and so does the other.
 		r.endedBy(ending{dir: d.dir.String(), code: frames.AbnormalClosure, reason: plainError(err)})

@@ -5,10 +5,11 @@ import (
 	"framegate/policy"
 )
 
-// bypass passes the connection through unseen. What was read of it so far goes
-// to the server first; from then on each side gets exactly what the other
-// sends, half-close and reset included, for as long as they like.
-func (f *flow) bypass(d policy.Decision) error {
+// bypass passes the connection through unseen. What was read of it so far, the
+// ClientHello or head, goes to the server first; from then on each side gets
+// exactly what the other sends, half-close and reset included, for as long as
+// they like.
+func (f *flow) bypass(head *requestHead, d policy.Decision) error {
 	f.state = audit.StateBypassed
 	if d.Action != policy.Bypass {
 		f.state, f.reason = audit.StateOpaque, "neither TLS nor HTTP"
@@ -20,10 +21,16 @@ func (f *flow) bypass(d policy.Decision) error {
 	if err := f.record(e); err != nil {
 		return err
 	}
-	up, err := f.dial()
+	up, err := f.dial(f.ctx)
 	if err != nil {
+		f.reset = true // as near as this comes to a connection that was refused
 		return err
 	}
+	f.down.wire.unread(f.down.back)
+	if head != nil {
+		f.down.wire.unread(head.raw)
+	}
+	f.down.back = nil
 	f.up = &leg{wire: up}
 	clearDeadlines(f.down.wire, up)
 	if f.ctx.Err() != nil {

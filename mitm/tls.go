@@ -44,12 +44,13 @@ const (
 // alert ends a handshake to which nothing was answered yet. Until the
 // ServerHello, alerts travel in the clear, under any version.
 func (f *flow) alert(description byte) {
+	f.phase() // the one before may have ended by its deadline
 	f.down.wire.Write([]byte{21, 3, 3, 0, 2, 2, description})
 }
 
 // tlsFail records why a TLS connection ends.
 func (f *flow) tlsFail(reason string, err error) {
-	f.reason = reason + ": " + plainError(err)
+	f.reason = reason + ": " + f.plainError(err)
 	e := f.event(audit.TLSFail)
 	e.Reason = f.reason
 	f.record(e)
@@ -106,7 +107,7 @@ func tlsReason(err error) (reason string, alert byte) {
 
 // dialTLS opens a verified TLS connection to the original destination.
 func (f *flow) dialTLS(ctx context.Context) (*leg, error) {
-	w, err := f.dial()
+	w, err := f.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -149,8 +150,10 @@ func verifyChain(s tls.ConnectionState, roots *x509.CertPool) error {
 	for _, c := range s.PeerCertificates[1:] {
 		o.Intermediates.AddCert(c)
 	}
-	_, err := s.PeerCertificates[0].Verify(o)
-	return err
+	if _, err := s.PeerCertificates[0].Verify(o); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
+	}
+	return nil
 }
 
 // sessions keeps the sessions of one destination and name apart from all
@@ -198,6 +201,7 @@ func (f *flow) clientTLS(leaf *tls.Certificate) error {
 	f.down.tls = tls.Server(f.down.wire, f.proxy.tickets)
 	err := f.down.tls.HandshakeContext(context.WithValue(f.ctx, leafKey{}, leaf))
 	if err == nil {
+		f.state = audit.StateInspected
 		f.phase()
 		return nil
 	}

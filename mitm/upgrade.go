@@ -1,12 +1,13 @@
 package mitm
 
 import (
-	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
 	"framegate/audit"
 	"framegate/policy"
@@ -69,7 +70,7 @@ func (h *responseHead) check101(req *requestHead) error {
 		return errors.New("101 without Connection: Upgrade")
 	case accepts != 1 || accept != acceptKey(key):
 		return errors.New("101 with a wrong Sec-WebSocket-Accept")
-	case protocols > 1 || protocols == 1 && !req.has("Sec-WebSocket-Protocol", strings.ToLower(protocol)):
+	case protocols > 1 || protocols == 1 && !req.offers(protocol):
 		return errors.New("101 with a subprotocol that was not offered")
 	case lengths+codings > 0:
 		// RFC 9110, Section 8.6: "A server MUST NOT send a Content-Length
@@ -77,6 +78,20 @@ func (h *responseHead) check101(req *requestHead) error {
 		return errors.New("101 with a body")
 	}
 	return nil
+}
+
+// offers reports whether the client named this subprotocol, to the letter.
+func (h *requestHead) offers(protocol string) bool {
+	for _, f := range h.fields {
+		if strings.EqualFold(f.name, "Sec-WebSocket-Protocol") {
+			for p := range strings.SplitSeq(f.value, ",") {
+				if p = strings.Trim(p, " \t"); p != "" && p == protocol {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // acceptKey computes Sec-WebSocket-Accept (RFC 6455, Section 4.2.2).
@@ -100,16 +115,13 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 	}
 	if err := f.freshUp(); err != nil {
 		f.refuse(head, 502, "the server cannot be reached")
-		return nil, err
+		return nil, errors.New(f.plainError(err))
 	}
-	if _, err := f.up.Write(head.raw); err != nil {
-		f.refuse(head, 502, "the server did not answer")
-		return nil, err
-	}
-	answer, err := f.finalAnswer()
+	defer afterDone(f.ctx, f.up.wire)()
+	answer, err := f.finalAnswer(head)
 	if err != nil {
-		f.refuse(head, 502, "the server's answer is none")
-		return nil, err
+		f.refuse(head, 502, "the server did not answer")
+		return nil, errors.New(f.plainError(err)) // and not a reset, which would take the refusal with it
 	}
 	if answer.status != 101 {
 		return nil, f.decline(head, answer)
@@ -124,9 +136,14 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 		f.refuse(head, 502, "the WebSocket uses an extension that cannot be inspected")
 		return nil, err
 	}
-	ws := &upgrade{policy.Upgrade{Client: f.client.Addr(), Host: f.host, Path: head.path()}}
-	ws.Origin, _ = head.get("Origin")
-	ws.Subprotocol, _ = answer.get("Sec-WebSocket-Protocol")
+	origin, _ := head.get("Origin")
+	protocol, _ := answer.get("Sec-WebSocket-Protocol")
+	// Copies, or each would keep the head that it is a part of for as long as the WebSocket lives.
+	f.host = strings.Clone(f.host)
+	ws := &upgrade{policy.Upgrade{
+		Client: f.client.Addr(), Host: f.host, Path: strings.Clone(head.path()),
+		Origin: strings.Clone(origin), Subprotocol: strings.Clone(protocol),
+	}}
 	e := f.event(audit.WSOpen)
 	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101
 	if err := f.record(e); err != nil {
@@ -137,22 +154,29 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 }
 
 // freshUp makes sure that the server's side stands ready for a new exchange.
-func (f *flow) freshUp() (err error) {
+func (f *flow) freshUp() error {
 	if f.up != nil && f.idle {
 		f.idle = false
 		return nil
 	}
 	if f.up != nil {
 		f.up.end()
+		f.up = nil
 	}
-	f.up, err = f.dialUp(f.ctx)
+	up, err := f.dialUp(f.ctx)
+	if err == nil {
+		f.up = up
+	}
 	return err
 }
 
-// finalAnswer reads the server's answer. Interim ones are passed on.
-func (f *flow) finalAnswer() (*responseHead, error) {
-	stop := afterDone(f.ctx, f.up.wire)
-	defer stop()
+// finalAnswer sends the request and reads the server's answer. Interim ones are
+// passed on.
+func (f *flow) finalAnswer(head *requestHead) (*responseHead, error) {
+	f.phaseUp()
+	if _, err := f.up.Write(head.raw); err != nil {
+		return nil, err
+	}
 	for range maxInterim {
 		f.phaseUp()
 		answer, err := readHead(f.up, parseResponse)
@@ -189,13 +213,18 @@ func (f *flow) decline(head *requestHead, answer *responseHead) error {
 		f.phaseUp()
 		n, rerr := f.up.Read(buf)
 		k, err := b.consume(buf[:n])
-		f.up.unread(bytes.Clone(buf[k:n]))
+		f.up.unread(buf[k:n])
 		if _, werr := f.down.Write(buf[:k]); err == nil {
 			err = werr
 		}
 		if rerr != nil && err == nil && !b.done() {
-			if eof, clean := isEOF(rerr); eof && clean && b.kind == bodyUntilEOF {
+			if eof, clean := f.up.isEOF(rerr); eof && b.kind == bodyUntilEOF {
+				if !clean {
+					f.down.close(false) // and so does the client see no clean end
+				}
 				return errEnd
+			} else if eof {
+				rerr = io.ErrUnexpectedEOF
 			}
 			err = rerr
 		}
@@ -208,6 +237,7 @@ func (f *flow) decline(head *requestHead, answer *responseHead) error {
 		return errEnd
 	}
 	f.idle = len(f.up.back) == 0 // and not if the server has said more than it was asked
+	f.up.wire.SetDeadline(time.Time{})
 	f.phase()
 	return nil
 }

@@ -32,11 +32,13 @@ type wire struct {
 	into   []byte       // where fillOnce reads to; nil: a chunk from the pool
 	n      int
 	err    error
+	ended  bool // a FIN was read
 
 	mu     sync.Mutex // crypto/tls writes on its own account, too: a KeyUpdate is answered while reading
 	gather bool
 	out    []byte // written, not yet sent; lies in outBuf
 	outBuf *[chunk]byte
+	broken error // of a write, of which a part may have been sent: nothing can follow it
 }
 
 func newWire(c *net.TCPConn) (*wire, error) {
@@ -91,18 +93,20 @@ func (w *wire) Read(p []byte) (int, error) {
 		if len(p) >= chunk/2 {
 			w.into = p
 		}
-		if err := w.raw.Read(w.ready); err != nil {
+		err := w.raw.Read(w.ready)
+		direct := w.into != nil
+		w.into = nil
+		if err != nil {
 			w.release()
 			return 0, err
 		}
-		direct := w.into != nil
-		w.into = nil
 		if w.err != nil {
 			w.release()
 			return 0, &net.OpError{Op: "read", Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: w.err}
 		}
 		if w.n == 0 {
 			w.release()
+			w.ended = true
 			return 0, io.EOF
 		}
 		if direct {
@@ -132,14 +136,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.gather {
-		return w.TCPConn.Write(p)
+		return w.write(p)
 	}
 	if len(w.out)+len(p) > chunk {
 		if err := w.send(); err != nil {
 			return 0, err
 		}
 		if len(p) >= chunk {
-			return w.TCPConn.Write(p)
+			return w.write(p)
 		}
 	}
 	if w.outBuf == nil {
@@ -169,10 +173,17 @@ func (w *wire) send() error {
 	if w.outBuf == nil {
 		return nil
 	}
-	_, err := w.TCPConn.Write(w.out)
+	_, err := w.write(w.out)
 	chunks.Put(w.outBuf)
 	w.out, w.outBuf = nil, nil
 	return err
+}
+
+func (w *wire) write(p []byte) (n int, err error) {
+	if w.broken == nil {
+		n, w.broken = w.TCPConn.Write(p)
+	}
+	return n, w.broken
 }
 
 // ReadFrom and WriteTo hide those of TCPConn, which would pass by what was

@@ -1,0 +1,139 @@
+package mitm
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"framegate/frames"
+	"framegate/policy"
+)
+
+// examplePolicy is the one that the budgets are about.
+func examplePolicy(b *testing.B) func() *policy.Policy {
+	b.Helper()
+	text, err := os.ReadFile("../examples/policies/default.toml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, err := policy.Parse("default.toml", text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() *policy.Policy { return p }
+}
+
+// One direction of a relay at full speed, with the example policy and records
+// that go nowhere. The time is that of all three: client, gateway and server.
+func BenchmarkRelayHop(b *testing.B) {
+	for _, scheme := range []string{"ws", "wss"} {
+		for _, size := range []int{64, 1 << 10, 16 << 10} {
+			b.Run(fmt.Sprintf("%s/%dB", scheme, size), func(b *testing.B) {
+				h := newHop(b, scheme == "wss", func(p *Proxy) { p.Policy = examplePolicy(b) })
+				ended := h.start()
+				m := `{"type":"ticker","sequence":37475248783,"product_id":"ETH-USD","price":"1285.22","time":"2022-10-19T23:28:22.061769Z"}` + "\n"
+				frame := h.client.frame(frames.Text, strings.Repeat(m, size/len(m)+1)[:size])
+				per := max(1, chunk/len(frame))
+				batch := []byte(strings.Repeat(frame, per))
+				buf := make([]byte, chunk)
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				b.ResetTimer()
+				go func() {
+					for left := b.N; left > 0; left -= per {
+						h.client.Write(batch[:min(left, per)*len(frame)])
+					}
+				}()
+				for left := b.N * len(frame); left > 0; {
+					n, err := h.server.Read(buf)
+					if err != nil {
+						b.Fatal(err)
+					}
+					left -= n
+				}
+				b.StopTimer()
+				h.client.reset()
+				h.server.reset()
+				<-ended
+			})
+		}
+	}
+}
+
+// What an idle WebSocket over TLS costs: that of the gateway is the difference
+// between clients and servers with it and the same ones without.
+func BenchmarkIdle(b *testing.B) {
+	const connections = 2000
+	for b.Loop() {
+		memory := func() float64 {
+			runtime.GC()
+			runtime.GC() // what is in pools lives for two
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return float64(m.HeapAlloc+m.StackInuse) / connections / 1024
+		}
+		keep := make([]any, 0, connections)
+		start := memory()
+		done := make(chan struct{})
+		for range connections {
+			keep = append(keep, openDirect(b, done))
+		}
+		direct := memory() - start
+
+		h := newHub(b, "wss", "", func(p *Proxy) { p.Audit = discardSink{} })
+		h.policy.Store(examplePolicy(b)())
+		start = memory()
+		for range connections {
+			s := h.open()
+			s.client.send(s.client.frame(frames.Text, strings.Repeat("x", 1000)))
+			s.server.read()
+			s.server.send(s.server.frame(frames.Text, strings.Repeat("x", 1000)))
+			s.client.read()
+			keep = append(keep, s)
+		}
+		b.ReportMetric(memory()-start-direct, "KiB/conn")
+		runtime.KeepAlive(keep)
+		h.stop()
+		close(done)
+	}
+}
+
+// openDirect connects a client and a server without a gateway. As that of a
+// hub, the server stays on its goroutine until done.
+func openDirect(b *testing.B, done <-chan struct{}) *tls.Conn {
+	b.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer ln.Close()
+	near, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	far, err := ln.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { near.Close(); far.Close() })
+	client, server := serverSecrets()
+	message := strings.Repeat("x", 1000)
+	go func() {
+		c := tls.Server(far, server)
+		io.ReadFull(c, make([]byte, len(message)))
+		io.WriteString(c, message)
+		<-done
+		c.Close()
+	}()
+	c := tls.Client(near, client)
+	io.WriteString(c, message)
+	if _, err := io.ReadFull(c, make([]byte, len(message))); err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
