@@ -43,6 +43,7 @@ const arrows = `
 	internal/lab/wire, frames       < internal/lab/origin, internal/lab/clients;
 	examples/traffic                < internal/lab/origin, internal/lab/clients;
 	internal/lab/origin             < internal/lab/clients;
+	NONE                            < internal/endtoend;
 
 	frames, policy, audit           < cmd/framegate;
 	ca, intercept, mitm             < cmd/framegate;

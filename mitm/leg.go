@@ -109,3 +109,10 @@ func (l *leg) isEOF(err error) (eof, clean bool) {
 	}
 	return errors.Is(err, io.ErrUnexpectedEOF), false
 }
+
+// endWrites ends our direction in good order.
+func (l *leg) endWrites() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeWrite(true)
+}

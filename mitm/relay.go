@@ -114,15 +114,18 @@ func (r *relay) shut(e ending, toClient, toServer frames.Code, reason string) {
 		both.Go(func() { r.down.sendClose(toClient, reasonFor(toClient, reason), false) })
 		r.up.sendClose(toServer, reasonFor(toServer, reason), true)
 		both.Wait()
+		for _, d := range r.directions {
+			if d.closed.Load() { // its peer has sent Close already, and waits for our end
+				d.src.endWrites()
+			}
+		}
 	})
 }
 
 // endWrites ends what we send to l, after the Close frame of shut.
 func (r *relay) endWrites(l *leg) {
 	r.once.Do(func() {}) // wait for shut
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closeWrite(true)
+	l.endWrites()
 }
 
 func reasonFor(code frames.Code, reason string) string {

@@ -106,17 +106,13 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 	if gw.admin, err = newAdmin(ctx, c.Admin.Listen, gw.ready); err != nil {
 		return nil, err
 	}
-	certs, err := gw.authority()
-	if err != nil {
-		return nil, err
-	}
 	level, err := audit.ParseLevel(c.Audit.Level)
 	if err != nil {
 		return nil, usage(err)
 	}
-	gw.log, err = audit.Open(audit.Options{Dir: c.Audit.Dir, Level: level, OnFailure: c.Audit.OnFailure, Logger: gw.console})
+	certs, err := gw.openStores(level)
 	if err != nil {
-		return nil, usage(err)
+		return nil, err
 	}
 	gw.gate = newGate(c.Limits.MaxConnections, c.Limits.Memory)
 	gw.proxy = &mitm.Proxy{
@@ -135,19 +131,35 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 	return gw, nil
 }
 
-// authority loads the authority, and makes one at the very first start.
-func (gw *gateway) authority() (*ca.Authority, error) {
-	dir, o := gw.config.CA.Dir, ca.Options{LeafValidity: gw.config.CA.LeafValidity}
-	a, err := ca.Load(dir, o)
-	if errors.Is(err, ca.ErrNoAuthority) {
-		if a, err = ca.Create(dir, o); err == nil {
-			gw.console.Warn("no authority was there, so one was made; devices have to trust its root: framegate ca export", "dir", dir)
+// openStores opens the authority and the log. At the very first start it makes
+// them, both or neither.
+func (gw *gateway) openStores(level audit.Level) (*ca.Authority, error) {
+	c := gw.config
+	o := ca.Options{LeafValidity: c.CA.LeafValidity}
+	certs, err := ca.Load(c.CA.Dir, o)
+	first := errors.Is(err, ca.ErrNoAuthority)
+	if err != nil && !first {
+		return nil, err
+	}
+	_, err = os.Lstat(c.Audit.Dir)
+	newLog := errors.Is(err, os.ErrNotExist)
+	gw.log, err = audit.Open(audit.Options{Dir: c.Audit.Dir, Level: level, OnFailure: c.Audit.OnFailure, Logger: gw.console})
+	if err != nil {
+		return nil, usage(fmt.Errorf("audit.dir: %w", err)).hint("name a directory that this user may write to, and no other gateway does")
+	}
+	if first {
+		if certs, err = ca.Create(c.CA.Dir, o); err != nil {
+			gw.log.Close()
+			gw.log = nil
+			if newLog {
+				os.RemoveAll(c.Audit.Dir)
+			}
+			return nil, err
 		}
+		gw.console.Warn("no authority was there, so one was made; devices have to trust its root: framegate ca export", "dir", c.CA.Dir)
 	}
-	if err == nil {
-		gw.console.Info("authority", "dir", dir, "root", a.Fingerprint())
-	}
-	return a, err
+	gw.console.Info("authority", "dir", c.CA.Dir, "root", certs.Fingerprint())
+	return certs, nil
 }
 
 // close gives back what a start that failed had taken.

@@ -1,0 +1,161 @@
+package frames
+
+import (
+	"errors"
+	"sync"
+)
+
+// ErrTooLarge is the outcome of a message that inflates to more than was
+// allowed. The next message of the same [Inflater] is readable all the same.
+var ErrTooLarge = errors.New("inflated message over the limit")
+
+// ratioFloor is how much a message may inflate to before its ratio counts. A
+// small one may well be a short reference to a long message before it.
+const ratioFloor = 64 << 10
+
+// inflateTail is what the sender has cut off. RFC 7692, Section 7.2.2: "Append
+// 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the
+// message."
+var inflateTail = []byte{0x00, 0x00, 0xff, 0xff}
+
+// An Inflater decompresses the messages of one direction (RFC 7692, Section
+// 7.2.2). Its methods are for one goroutine at a time.
+//
+// Between messages it holds the last one it returned, until Release, and with
+// context takeover the window: a buffer for the bytes seen so far, up to the
+// size agreed on. All else is borrowed from a pool for the time of a message.
+// An Inflater that is dropped without Close leaves its buffers to the garbage
+// collector.
+type Inflater struct {
+	// MaxRatio is how many bytes a message may inflate to for each byte of its
+	// compressed payload, once it is over 64 KiB. Zero means any number; the
+	// format itself has no more than 1032.
+	MaxRatio int64
+
+	takeover bool
+	window   window
+	out      *buffer
+	err      error // of every further call
+}
+
+// NewInflater returns an Inflater for the direction that c was agreed for. Bits
+// out of range count as the nearest that is in it.
+func NewInflater(c Context) *Inflater {
+	bits := min(max(c.Bits, minWindowBits), maxWindowBits)
+	return &Inflater{takeover: c.Takeover, window: window{size: 1 << bits}}
+}
+
+// Inflate returns the data of the next message, whose payload may come in
+// pieces, one for each frame, say. The data is good until the next call of any
+// method. It is at most limit bytes, which are counted while inflating.
+//
+// An error is [ErrTooLarge] or a [*ProtocolError]. After ErrTooLarge the
+// message is lost but the direction is in step: where later messages may refer
+// to it, the rest of it was inflated as well, in constant memory. After a
+// ProtocolError the direction is lost, since nobody knows the window of the
+// receiver; every further call returns the same error.
+func (f *Inflater) Inflate(limit int64, payload ...[]byte) ([]byte, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	size := 0
+	for _, p := range payload {
+		size += len(p)
+	}
+	limit = max(limit, 0)
+	if f.MaxRatio > 0 && int64(size) <= limit/f.MaxRatio {
+		limit = min(limit, max(int64(size)*f.MaxRatio, ratioFloor))
+	}
+	if f.out == nil {
+		// Text shrinks to a third or so; and a limit is no reason for a buffer
+		// that is larger than the message needs.
+		f.out = newBuffer(int(min(4*int64(size), limit, 1<<20-matchRoom)) + matchRoom)
+	}
+	d := decoders.Get().(*decoder)
+	d.start(f, limit)
+	err := d.message(payload)
+	data := d.out[:d.o:d.o]
+	d.stop()
+	decoders.Put(d)
+
+	if err == nil || err == ErrTooLarge {
+		if f.takeover {
+			f.window.append(data)
+		}
+	} else {
+		f.err = err
+		f.Close()
+	}
+	if err != nil {
+		f.Release()
+		return nil, err
+	}
+	return data, nil
+}
+
+// Release ends the life of what Inflate returned and gives it back to the
+// pool. The window is kept.
+func (f *Inflater) Release() {
+	f.out.free()
+	f.out = nil
+}
+
+// Close gives everything back to the pool. After it, Inflate takes what comes
+// for the first message of a direction.
+func (f *Inflater) Close() {
+	f.Release()
+	f.window.free()
+}
+
+var decoders = sync.Pool{New: newDecoder}
+
+// A window holds the last bytes of a direction, up to size of them: a slice
+// that grows until it is full, and is a ring from then on.
+type window struct {
+	size int
+	ring *buffer
+	next int // where the next byte goes: the end of the bytes, or the oldest
+}
+
+func (w *window) len() int {
+	if w.ring == nil {
+		return 0
+	}
+	return len(w.ring.b)
+}
+
+func (w *window) append(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	b = b[max(len(b)-w.size, 0):]
+	if w.ring == nil {
+		w.ring = newBuffer(len(b))
+	}
+	if n := min(w.size-len(w.ring.b), len(b)); n > 0 {
+		copy(w.ring.extend(n), b)
+		b = b[n:]
+		w.next = len(w.ring.b) % w.size
+	}
+	n := copy(w.ring.b[w.next:], b)
+	w.next = (w.next + n) % w.size
+	if n < len(b) {
+		w.next = copy(w.ring.b, b[n:])
+	}
+}
+
+// copy copies into dst from what lies back bytes before the end, as far as
+// there is anything, and returns how much that was.
+func (w *window) copy(dst []byte, back int) int {
+	start := w.next - back
+	if start >= 0 {
+		return copy(dst, w.ring.b[start:w.next])
+	}
+	n := copy(dst, w.ring.b[len(w.ring.b)+start:])
+	return n + copy(dst[n:], w.ring.b[:w.next])
+}
+
+func (w *window) free() {
+	w.ring.free()
+	w.ring, w.next = nil, 0
+}
