@@ -145,7 +145,7 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	defer p.free()
 	p.direction, p.now = d, time.Now()
 	start := 0 // b[start:n] may pass and has not left yet
-	for n < len(b) && p.err == nil && !d.closed.Load() {
+	for n < len(b) && p.err == nil && !d.closed.Load() && !d.relay.closing.Load() {
 		m, k, err := d.reader.Next(b[n:])
 		if err != nil {
 			p.forward(b[start:n])
