@@ -29,12 +29,17 @@
 //	Section 8.1    UTF-8 errors                              message.go, close.go
 //	Section 10.4   limits of size                            reader.go
 //
+//	RFC 7692, 6.1  RSV1                                      sequence.go
+//	RFC 7692, 7    what is offered and agreed on             extension.go, extension_deflate.go
+//	RFC 7692, 7.2.2  inflating                               inflate.go and its parts
+//
 // # What is refused
 //
 // Every violation is a [*ProtocolError], which knows the close code that
 // answers it: 1002 for a broken MUST, 1007 for text that is not UTF-8, 1009
-// for a message over the limits of the Reader. No extension is understood, so
-// a frame with any RSV bit is refused, a compressed one (RFC 7692) included.
+// for a message over the limits of the Reader, inflated or not. An RSV bit is
+// refused unless it is that of permessage-deflate and this was agreed on
+// ([Agree], [Reader.UseDeflate]).
 //
 // # Lifetimes
 //

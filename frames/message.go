@@ -9,7 +9,8 @@ import "unicode/utf8"
 // gave to Next. They are for reading only.
 type Message struct {
 	Opcode Opcode
-	// Data is what the application sees: the payload of all frames, unmasked.
+	// Data is what the application sees: the payload of all frames, unmasked
+	// and inflated.
 	Data []byte
 	// Wire is every byte received for the message, untouched: headers, mask
 	// keys, payloads. It may be forwarded as it is.
@@ -17,7 +18,7 @@ type Message struct {
 	// Frames is the number of frames in Wire.
 	Frames int
 	// Compressed tells that the message was received with RSV1 set (RFC 7692,
-	// Section 6). It is false as long as no extension is understood.
+	// Section 6).
 	Compressed bool
 }
 

@@ -2,6 +2,7 @@ package frames
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 )
@@ -29,9 +30,12 @@ type Reader struct {
 
 	scratch *buffer // unmasked payload of a message that is one frame
 
+	inflater *Inflater // nil unless permessage-deflate was agreed on
+
 	// The fragmented message that is being received. Once it is complete it
 	// stays for the caller to look at until the next call, which frees it.
 	opcode   Opcode
+	deflated bool
 	frames   int
 	data     *buffer
 	wire     *buffer
@@ -49,6 +53,14 @@ func NewReader(dir Direction, hold int64) *Reader {
 		hold: min(max(hold, 0), maxHold),
 		need: minHeader,
 	}
+}
+
+// UseDeflate makes the Reader inflate compressed messages, as c was agreed for
+// its direction ([Agree]). hold then bounds the inflated size, too. It is called
+// before the first Next.
+func (r *Reader) UseDeflate(c Context) {
+	r.seq.deflate = true
+	r.inflater = NewInflater(c)
 }
 
 // Next parses the frame at the start of b. It has one of these outcomes.
@@ -101,15 +113,19 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 	r.need = minHeader
 	wire, payload := b[:end:end], b[n:end:end]
 	if h.Opcode.IsControl() || (h.Fin && !r.seq.inside) {
-		m = Message{Opcode: h.Opcode, Data: r.unmask(h, payload), Wire: wire, Frames: 1}
+		m = Message{Opcode: h.Opcode, Data: r.unmask(h, payload), Wire: wire, Frames: 1, Compressed: h.RSV == rsv1}
 	} else {
 		r.take(h, wire, payload)
 		if h.Fin {
 			r.complete = true
-			m = Message{Opcode: r.opcode, Data: r.data.b, Wire: r.wire.b, Frames: r.frames}
+			m = Message{Opcode: r.opcode, Data: r.data.b, Wire: r.wire.b, Frames: r.frames, Compressed: r.deflated}
 		}
 	}
 	r.seq.advance(h)
+	if e := r.inflate(&m); e != nil {
+		e.Header = bytes.Clone(b[:n])
+		return Message{}, 0, r.fail(e)
+	}
 	if e := m.check(); e != nil {
 		e.Header = bytes.Clone(b[:n])
 		return Message{}, 0, r.fail(e)
@@ -131,6 +147,9 @@ func (r *Reader) Pending() bool { return r.seq.inside }
 func (r *Reader) Release() {
 	r.scratch.free()
 	r.scratch = nil
+	if r.inflater != nil {
+		r.inflater.Release()
+	}
 	if r.complete {
 		r.forget()
 	}
@@ -159,6 +178,24 @@ func (r *Reader) check(h Header) *ProtocolError {
 	return nil
 }
 
+// inflate makes the data of a compressed message what the application sees.
+func (r *Reader) inflate(m *Message) *ProtocolError {
+	if !m.Compressed {
+		return nil
+	}
+	data, err := r.inflater.Inflate(r.hold, m.Data)
+	var e *ProtocolError
+	switch {
+	case err == nil:
+		m.Data = data
+		return nil
+	case errors.As(err, &e):
+		c := *e
+		return &c
+	}
+	return violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d bytes when inflated", r.hold))
+}
+
 // unmask returns the payload of a frame as the application sees it.
 func (r *Reader) unmask(h Header, payload []byte) []byte {
 	if !h.Masked || len(payload) == 0 {
@@ -176,7 +213,7 @@ func (r *Reader) unmask(h Header, payload []byte) []byte {
 // take adds one frame to the fragmented message.
 func (r *Reader) take(h Header, wire, payload []byte) {
 	if !r.seq.inside {
-		r.opcode = h.Opcode
+		r.opcode, r.deflated = h.Opcode, h.RSV == rsv1
 		r.data, r.wire = newBuffer(len(payload)), newBuffer(len(wire))
 	}
 	r.frames++

@@ -27,10 +27,15 @@ const maxControl = 125
 
 // A sequence knows what may follow the frames of one direction so far.
 type sequence struct {
-	dir    Direction
-	inside bool // between the first and the last frame of a fragmented message
-	closed bool // after a Close frame
+	dir     Direction
+	deflate bool // permessage-deflate was agreed on
+	inside  bool // between the first and the last frame of a fragmented message
+	closed  bool // after a Close frame
 }
+
+// rsv1 is the bit of Header.RSV that RFC 7692, Section 6, calls "Per-Message
+// Compressed".
+const rsv1 = 4
 
 // check returns the violation that h would be as the next header, or nil.
 // It needs only the header, so that nothing is held for a frame that is wrong.
@@ -46,8 +51,12 @@ func (s *sequence) check(h Header) *ProtocolError {
 	// non-zero values. If a nonzero value is received and none of the
 	// negotiated extensions defines the meaning of such a nonzero value, the
 	// receiving endpoint MUST _Fail the WebSocket Connection_."
-	if h.RSV != 0 {
-		return violation(ProtocolErrorCode, "5.2", fmt.Sprintf("reserved bits %03b without an extension", h.RSV))
+	rsv := h.RSV
+	if s.deflate {
+		rsv &^= rsv1
+	}
+	if rsv != 0 {
+		return violation(ProtocolErrorCode, "5.2", fmt.Sprintf("reserved bits %03b without an extension", rsv))
 	}
 
 	// "If an unknown opcode is received, the receiving endpoint MUST _Fail the
@@ -65,6 +74,16 @@ func (s *sequence) check(h Header) *ProtocolError {
 	// "A client MUST close a connection if it detects a masked frame."
 	if s.dir == ToClient && h.Masked {
 		return violation(ProtocolErrorCode, "5.1", "frame from the server is masked")
+	}
+
+	// RFC 7692, Section 6.1: "An endpoint MUST NOT set the "Per-Message
+	// Compressed" bit of control frames and non-first fragments of a data
+	// message. An endpoint receiving such a frame MUST _Fail the WebSocket
+	// Connection_."
+	if h.RSV == rsv1 && (h.Opcode.IsControl() || h.Opcode == Continuation) {
+		e := violation(ProtocolErrorCode, "", fmt.Sprintf("%v frame marked as compressed", h.Opcode))
+		e.Section = "RFC 7692, Section 6.1"
+		return e
 	}
 
 	if h.Opcode.IsControl() {

@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"sync"
@@ -26,6 +27,9 @@ type direction struct {
 	in    []byte  // received, not yet judged: a part of a frame
 	late  error   // came with the last bytes, counts when they are done
 
+	takeover bool // compressed messages build on those before them
+	behind   bool // the receiver lacks one that later ones build on
+
 	closed atomic.Bool // a Close frame has passed; nothing may follow
 	hasty  atomic.Bool // the other direction has ended
 
@@ -34,10 +38,15 @@ type direction struct {
 }
 
 func newDirection(r *relay, dir frames.Direction, src, dst *leg) *direction {
-	return &direction{
+	d := &direction{
 		relay: r, dir: dir, src: src, dst: dst,
 		reader: frames.NewReader(dir, r.proxy.hold()),
 	}
+	if c := r.ws.deflate; c != nil {
+		d.reader.UseDeflate(c[dir])
+		d.takeover = c[dir].Takeover
+	}
+	return d
 }
 
 // run carries messages until the direction ends, and says so.
@@ -169,6 +178,11 @@ func (d *direction) batch(b []byte) (n int, err error) {
 		case !p.passes:
 			p.forward(b[start:n])
 			start = n + k
+			d.behind = d.behind || m.Compressed && d.takeover
+		case m.Compressed && d.behind:
+			p.forward(b[start:n])
+			p.forward(d.inflated(&m))
+			start = n + k
 		case m.Frames > 1:
 			p.forward(b[start:n])
 			p.forward(m.Wire)
@@ -181,6 +195,19 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	}
 	p.forward(b[start:n])
 	return n, p.flush()
+}
+
+// inflated returns m as a frame that is not compressed. With context takeover a
+// message may refer to any before it, so the peer that lacks one could make
+// something else of those that follow, and not notice. RFC 7692, Section 6: "On a
+// WebSocket connection where a PMCE is in use, this bit indicates whether a
+// message is compressed or not", each by itself.
+func (d *direction) inflated(m *frames.Message) []byte {
+	h := frames.Header{Fin: true, Opcode: m.Opcode, Masked: d.dir == frames.ToServer}
+	if h.Masked {
+		rand.Read(h.Mask[:])
+	}
+	return frames.AppendFrame(nil, h, m.Data)
 }
 
 // seenClose ends the direction: its peer has sent Close. The other peer is to

@@ -37,6 +37,17 @@ func (h *head) get(name string) (value string, count int) {
 	return value, count
 }
 
+// values returns the values of all fields with this name.
+func (h *head) values(name string) []string {
+	var list []string
+	for _, f := range h.fields {
+		if strings.EqualFold(f.name, name) {
+			list = append(list, f.value)
+		}
+	}
+	return list
+}
+
 // tokens returns the members of a list-valued field over all its lines
 // (RFC 9110, Section 5.6.1), lower-cased.
 func (h *head) tokens(name string) []string {

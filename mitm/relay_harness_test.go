@@ -47,6 +47,7 @@ type socket struct {
 type hub struct {
 	*gateway
 	client  *tls.Config // nil without TLS
+	answer  string
 	servers chan *peer
 }
 
@@ -62,7 +63,13 @@ func schemes(t *testing.T, test func(t *testing.T, scheme string)) {
 
 func newHub(t testing.TB, scheme, rules string, adjust ...func(*Proxy)) *hub {
 	t.Helper()
-	h := &hub{servers: make(chan *peer)}
+	return newHubWith(t, scheme, upgradeAnswer, rules, adjust...)
+}
+
+// newHubWith is newHub with a server that gives its own answer to the upgrade.
+func newHubWith(t testing.TB, scheme, answer, rules string, adjust ...func(*Proxy)) *hub {
+	t.Helper()
+	h := &hub{answer: answer, servers: make(chan *peer)}
 	done := make(chan struct{})
 	config := secure("valid")
 	o := newOrigin(t, func(c *tap) {
@@ -73,7 +80,7 @@ func newHub(t testing.TB, scheme, rules string, adjust ...func(*Proxy)) *hub {
 		if _, err := readRawHead(p); err != nil {
 			return
 		}
-		io.WriteString(p, upgradeAnswer)
+		io.WriteString(p, answer)
 		select {
 		case h.servers <- p:
 			<-done
@@ -96,8 +103,8 @@ func (h *hub) open() *socket {
 	if h.client != nil {
 		client.Conn = tls.Client(tcp, h.client)
 	}
-	send(h.t, client, upgradeRequest)
-	expect(h.t, client, upgradeAnswer)
+	send(h.t, client, with(upgradeRequest, "+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"))
+	expect(h.t, client, h.answer)
 	return &socket{h, client, <-h.servers}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"framegate/audit"
+	"framegate/frames"
 	"framegate/policy"
 )
 
@@ -19,6 +20,7 @@ const maxInterim = 16
 // An upgrade is a WebSocket that both sides have agreed on.
 type upgrade struct {
 	policy.Upgrade
+	deflate *frames.Deflate // nil: no compression was agreed on
 }
 
 // upgrade reports whether the request asks for a WebSocket, rightly or not.
@@ -130,10 +132,11 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 		f.refuse(head, 502, err.Error())
 		return nil, err
 	}
-	if extensions, n := answer.get("Sec-WebSocket-Extensions"); n > 0 {
-		// Without understanding the extension nothing in it can be judged.
-		err := fmt.Errorf("the server chose an extension that cannot be inspected: %.80s", extensions)
-		f.refuse(head, 502, "the WebSocket uses an extension that cannot be inspected")
+	deflate, err := frames.Agree(head.values("Sec-WebSocket-Extensions"), answer.values("Sec-WebSocket-Extensions"))
+	if err != nil {
+		// An extension that is not understood leaves nothing to be judged.
+		err = fmt.Errorf("the WebSocket cannot be inspected: %w", err)
+		f.refuse(head, 502, err.Error())
 		return nil, err
 	}
 	origin, _ := head.get("Origin")
@@ -143,7 +146,7 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 	ws := &upgrade{policy.Upgrade{
 		Client: f.client.Addr(), Host: f.host, Path: strings.Clone(head.path()),
 		Origin: strings.Clone(origin), Subprotocol: strings.Clone(protocol),
-	}}
+	}, deflate}
 	e := f.event(audit.WSOpen)
 	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101
 	if err := f.record(e); err != nil {

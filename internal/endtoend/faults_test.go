@@ -26,7 +26,7 @@ var faultTests = []fault{
 	{"accept", refused(502, "101 with a wrong Sec-WebSocket-Accept")},
 	{"no-accept", refused(502, "101 with a wrong Sec-WebSocket-Accept")},
 	{"protocol", refused(502, "101 that does not name websocket")},
-	{"extension", refused(502, "an extension that cannot be inspected")},
+	{"extension", refused(502, "the WebSocket cannot be inspected")},
 	{"subprotocol", refused(502, "101 with a subprotocol that was not offered")},
 	{"unasked", faultUnasked},
 	{"refuse", faultRefuse},
