@@ -205,3 +205,30 @@ func TestDeflateViolations(t *testing.T) {
 		}
 	}
 }
+
+// With PassUnknownExtensions, a WebSocket whose frames may mean anything is
+// passed through and booked as opaque.
+func TestUnknownExtension(t *testing.T) {
+	schemes(t, func(t *testing.T, scheme string) {
+		answer := with(upgradeAnswer, "+Sec-WebSocket-Extensions: x-odd")
+		s := newHubWith(t, scheme, answer, rules, func(p *Proxy) { p.PassUnknownExtensions = true }).open()
+		for dir := range frames.Direction(2) {
+			from, to := s.sides(dir)
+			odd := strings.Repeat("\xff no frame, and a secret ", 10000)
+			go from.send(odd)
+			to.expect(odd)
+		}
+		s.client.closeWrite()
+		s.server.expectEnd()
+		s.server.send("still open")
+		s.client.expect("still open")
+		s.server.closeWrite()
+		s.client.expectEnd()
+		if e := s.ended(1); e.State != audit.StateOpaque || e.Totals.ToServer.Bytes != 250000 || e.Totals.ToClient.Bytes != 250010 {
+			t.Errorf("ended as %+v, %+v", e, e.Totals)
+		}
+		if e := s.only(audit.ConnBypass); !strings.Contains(e.Reason, "x-odd") || e.Path == "" {
+			t.Errorf("recorded %+v", e)
+		}
+	})
+}

@@ -66,6 +66,31 @@ func (l *leg) drain(b []byte) (n int, err error) {
 // Write implements io.Writer.
 func (l *leg) Write(p []byte) (int, error) { return l.conn().Write(p) }
 
+// copyTo copies what is read to dst until an error, io.EOF for the end of the
+// stream. It holds no buffer while nothing comes.
+func (l *leg) copyTo(dst io.Writer) (sum int64, err error) {
+	var first [1]byte
+	for {
+		n, err := l.Read(first[:])
+		if n == 0 {
+			return sum, err
+		}
+		b := append(takeBuffer(chunk), first[0])
+		if err == nil {
+			n, err = l.drain(b[1:cap(b)])
+			b = b[:1+n]
+		}
+		n, werr := dst.Write(b)
+		giveBuffer(b)
+		if sum += int64(n); werr != nil {
+			err = werr
+		}
+		if err != nil {
+			return sum, err
+		}
+	}
+}
+
 // closeWrite ends our direction: close_notify on TLS, then a FIN. A direction
 // that ended without a close_notify is carried over without one.
 func (l *leg) closeWrite(clean bool) {

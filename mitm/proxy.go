@@ -66,6 +66,10 @@ type Proxy struct {
 	// default their connections are bypassed, since nobody but the client can
 	// answer them.
 	BlockClientCert bool
+	// PassUnknownExtensions passes a WebSocket through unseen, as opaque, on
+	// which an extension other than permessage-deflate was agreed. By default
+	// its upgrade is refused.
+	PassUnknownExtensions bool
 	// HandshakeTimeout bounds each phase before the upgrade: the first bytes,
 	// either TLS handshake, a request head, the 101. If zero, 10 s.
 	HandshakeTimeout time.Duration
@@ -164,6 +168,10 @@ func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 		}
 		var ws *upgrade
 		if ws, err = f.upgrade(head); err != nil {
+			return
+		}
+		if ws != nil && ws.opaque != "" {
+			err = f.opaque(ws)
 			return
 		}
 		if ws != nil {

@@ -103,7 +103,7 @@ func (h *hub) open() *socket {
 	if h.client != nil {
 		client.Conn = tls.Client(tcp, h.client)
 	}
-	send(h.t, client, with(upgradeRequest, "+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"))
+	send(h.t, client, with(upgradeRequest, "+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-odd"))
 	expect(h.t, client, h.answer)
 	return &socket{h, client, <-h.servers}
 }

@@ -32,17 +32,34 @@ func (f *flow) bypass(head *requestHead, d policy.Decision) error {
 	}
 	f.down.back = nil
 	f.up = &leg{wire: up}
-	clearDeadlines(f.down.wire, up)
+	return f.splice()
+}
+
+// opaque carries a WebSocket on which an extension was agreed that leaves
+// nothing to be judged.
+func (f *flow) opaque(ws *upgrade) error {
+	f.state, f.reason = audit.StateOpaque, ws.opaque
+	e := f.event(audit.ConnBypass)
+	e.Action, e.Path, e.Reason = policy.Bypass.String(), ws.Path, ws.opaque
+	if err := f.record(e); err != nil {
+		return err
+	}
+	return f.splice()
+}
+
+// splice passes on what either side sends, unseen, until both have ended.
+func (f *flow) splice() error {
+	clearDeadlines(f.down.wire, f.up.wire)
 	if f.ctx.Err() != nil {
 		f.cut()
 	}
-	stop := afterDone(f.ctx, up)
+	stop := afterDone(f.ctx, f.up.wire)
 	defer stop()
 
 	f.totals = &audit.Totals{}
 	done := make(chan error, 1)
-	go func() { done <- splice(f.down.wire, up, &f.totals.ToClient) }()
-	err1 := splice(up, f.down.wire, &f.totals.ToServer)
+	go func() { done <- splice(&f.down, f.up, &f.totals.ToClient) }()
+	err1 := splice(f.up, &f.down, &f.totals.ToServer)
 	err2 := <-done
 	f.reset = wasReset(err1) || wasReset(err2)
 	return nil
@@ -50,16 +67,14 @@ func (f *flow) bypass(head *requestHead, d policy.Decision) error {
 
 // splice copies src to dst until the end of src, then ends dst's direction.
 // Where either breaks, both are broken off, so that the other direction ends, too.
-func splice(dst, src *wire, tally *audit.Tally) error {
-	n, err := src.WriteTo(dst)
+func splice(dst, src *leg, tally *audit.Tally) error {
+	n, err := src.copyTo(dst)
 	tally.Bytes = n
-	if err != nil {
-		dst.SetLinger(0)
-		src.SetLinger(0)
-		dst.Close()
-		src.Close()
-		return err
+	if eof, clean := src.isEOF(err); eof {
+		dst.closeWrite(clean)
+		return nil
 	}
-	dst.CloseWrite()
-	return nil
+	dst.close(true)
+	src.close(true)
+	return err
 }

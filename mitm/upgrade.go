@@ -21,6 +21,7 @@ const maxInterim = 16
 type upgrade struct {
 	policy.Upgrade
 	deflate *frames.Deflate // nil: no compression was agreed on
+	opaque  string          // why it cannot be inspected; "" if it can
 }
 
 // upgrade reports whether the request asks for a WebSocket, rightly or not.
@@ -133,7 +134,11 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 		return nil, err
 	}
 	deflate, err := frames.Agree(head.values("Sec-WebSocket-Extensions"), answer.values("Sec-WebSocket-Extensions"))
-	if err != nil {
+	var unknown *frames.UnknownExtensionError
+	opaque := ""
+	if errors.As(err, &unknown) && f.proxy.PassUnknownExtensions {
+		opaque = err.Error()
+	} else if err != nil {
 		// An extension that is not understood leaves nothing to be judged.
 		err = fmt.Errorf("the WebSocket cannot be inspected: %w", err)
 		f.refuse(head, 502, err.Error())
@@ -146,7 +151,7 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 	ws := &upgrade{policy.Upgrade{
 		Client: f.client.Addr(), Host: f.host, Path: strings.Clone(head.path()),
 		Origin: strings.Clone(origin), Subprotocol: strings.Clone(protocol),
-	}, deflate}
+	}, deflate, opaque}
 	e := f.event(audit.WSOpen)
 	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101
 	if err := f.record(e); err != nil {

@@ -192,29 +192,9 @@ func (w *wire) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{w}, r)
 }
 
-// WriteTo copies to dst until the end of the stream, holding no buffer while
-// nothing comes.
-func (w *wire) WriteTo(dst io.Writer) (sum int64, err error) {
-	for {
-		if len(w.ahead) == 0 {
-			if err := w.raw.Read(w.ready); err != nil {
-				w.release()
-				return sum, err
-			}
-			if w.err != nil || w.n == 0 {
-				w.release()
-				return sum, w.err
-			}
-			w.ahead = w.store[:w.n]
-		}
-		n, err := dst.Write(w.ahead)
-		sum += int64(n)
-		w.ahead = nil
-		w.release()
-		if err != nil {
-			return sum, err
-		}
-	}
+// WriteTo implements io.WriterTo.
+func (w *wire) WriteTo(dst io.Writer) (int64, error) {
+	return io.Copy(dst, struct{ io.Reader }{w})
 }
 
 // errWouldBlock says that nothing more was received yet.

@@ -32,7 +32,8 @@ type config struct {
 	Limits struct {
 		Hold             int64 // bytes; the largest message held whole
 		Oversize         string
-		MaxMessage       int64 // bytes, inflated
+		MaxMessage       int64  // bytes, inflated
+		UnknownExtension string // "block" | "opaque"
 		HandshakeTimeout time.Duration
 		IdleTimeout      time.Duration // 0: never
 		DrainTimeout     time.Duration // from SIGTERM to Close 1001; 0: at once
@@ -67,6 +68,7 @@ func defaultConfig() *config {
 	c.Limits.Hold = 1 << 20
 	c.Limits.Oversize = "block"
 	c.Limits.MaxMessage = 64 << 20
+	c.Limits.UnknownExtension = "block"
 	c.Limits.HandshakeTimeout = 10 * time.Second
 	c.Limits.DrainTimeout = 30 * time.Second
 	c.Limits.Memory = 75
@@ -110,6 +112,7 @@ func (c *config) fields() []field {
 		{"limits.hold", one(&c.Limits.Hold, size)},
 		{"limits.oversize", one(&c.Limits.Oversize, notYet(choice("block"), "stream"))},
 		{"limits.max_message", one(&c.Limits.MaxMessage, only(size, d.Limits.MaxMessage))},
+		{"limits.unknown_extension", one(&c.Limits.UnknownExtension, choice("block", "opaque"))},
 		{"limits.handshake_timeout", one(&c.Limits.HandshakeTimeout, positiveDuration)},
 		{"limits.idle_timeout", one(&c.Limits.IdleTimeout, duration)},
 		{"limits.drain_timeout", one(&c.Limits.DrainTimeout, duration)},

@@ -73,6 +73,7 @@ quic       = "allow"
 hold            = "64KiB"
 idle_timeout    = "5m"
 drain_timeout   = "0s"
+unknown_extension = "opaque"
 max_connections = 1000
 memory          = "50%"
 [policy]
@@ -102,6 +103,7 @@ listen = "unix:/run/framegate/admin"
 	want.Limits.Hold = 64 << 10
 	want.Limits.IdleTimeout = 5 * time.Minute
 	want.Limits.DrainTimeout = 0
+	want.Limits.UnknownExtension = "opaque"
 	want.Limits.MaxConnections = 1000
 	want.Limits.Memory = 50
 	want.Policy.Files = nil

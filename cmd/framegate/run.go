@@ -116,17 +116,18 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 	}
 	gw.gate = newGate(c.Limits.MaxConnections, c.Limits.Memory)
 	gw.proxy = &mitm.Proxy{
-		Certs:            certs,
-		Policy:           gw.policy.Load,
-		Audit:            gw.log,
-		Level:            level,
-		Dialer:           intercept.Dialer(c.Intercept.Mark),
-		Roots:            roots,
-		BlockClientCert:  c.TLS.ClientCert == "block",
-		HandshakeTimeout: c.Limits.HandshakeTimeout,
-		IdleTimeout:      c.Limits.IdleTimeout,
-		Hold:             c.Limits.Hold,
-		Log:              gw.console,
+		Certs:                 certs,
+		Policy:                gw.policy.Load,
+		Audit:                 gw.log,
+		Level:                 level,
+		Dialer:                intercept.Dialer(c.Intercept.Mark),
+		Roots:                 roots,
+		BlockClientCert:       c.TLS.ClientCert == "block",
+		PassUnknownExtensions: c.Limits.UnknownExtension == "opaque",
+		HandshakeTimeout:      c.Limits.HandshakeTimeout,
+		IdleTimeout:           c.Limits.IdleTimeout,
+		Hold:                  c.Limits.Hold,
+		Log:                   gw.console,
 	}
 	return gw, nil
 }
