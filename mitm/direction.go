@@ -1,7 +1,6 @@
 package mitm
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"sync"
@@ -175,13 +174,18 @@ func (d *direction) batch(b []byte) (n int, err error) {
 			err := p.flush()
 			d.relay.offend(d.dir, *end, end.reason)
 			return n + k, err
-		case !p.passes:
+		case p.verdict.Action == policy.Drop:
 			p.forward(b[start:n])
 			start = n + k
-			d.behind = d.behind || m.Compressed && d.takeover
+			d.lose(&m)
+		case p.verdict.Action == policy.Redact:
+			p.forward(b[start:n])
+			p.forward(d.frame(m.Opcode, p.verdict.Redact(m.Data)))
+			start = n + k
+			d.lose(&m)
 		case m.Compressed && d.behind:
 			p.forward(b[start:n])
-			p.forward(d.inflated(&m))
+			p.forward(d.frame(m.Opcode, m.Data))
 			start = n + k
 		case m.Frames > 1:
 			p.forward(b[start:n])
@@ -195,19 +199,6 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	}
 	p.forward(b[start:n])
 	return n, p.flush()
-}
-
-// inflated returns m as a frame that is not compressed. With context takeover a
-// message may refer to any before it, so the peer that lacks one could make
-// something else of those that follow, and not notice. RFC 7692, Section 6: "On a
-// WebSocket connection where a PMCE is in use, this bit indicates whether a
-// message is compressed or not", each by itself.
-func (d *direction) inflated(m *frames.Message) []byte {
-	h := frames.Header{Fin: true, Opcode: m.Opcode, Masked: d.dir == frames.ToServer}
-	if h.Masked {
-		rand.Read(h.Mask[:])
-	}
-	return frames.AppendFrame(nil, h, m.Data)
 }
 
 // seenClose ends the direction: its peer has sent Close. The other peer is to
@@ -268,8 +259,8 @@ func (d *direction) roll(sum *[sha256.Size]byte) {
 type pass struct {
 	direction *direction
 	now       time.Time
-	passes    bool // the verdict on the last message
-	held      bool // the destination gathers
+	verdict   policy.Verdict // on the last message
+	held      bool           // the destination gathers
 	err       error
 	n         int
 	events    [passSize]audit.Event
@@ -281,7 +272,7 @@ const passSize = 64
 var passes = sync.Pool{New: func() any { return new(pass) }}
 
 func (p *pass) free() {
-	p.direction, p.err, p.n, p.held = nil, nil, 0, false
+	p.direction, p.verdict, p.err, p.n, p.held = nil, policy.Verdict{}, nil, 0, false
 	passes.Put(p)
 }
 
@@ -298,7 +289,7 @@ func (p *pass) judge(m *frames.Message) *ending {
 		d.bytes += int64(len(m.Data))
 		d.roll(&sum)
 	}
-	p.passes = v.Action < policy.Drop
+	p.verdict = v
 	e := p.event(name)
 	e.Rules, e.Shadow, e.Action = v.Rules, v.Shadow, v.Action.String()
 	*e.Msg = audit.Message{

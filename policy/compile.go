@@ -130,7 +130,8 @@ func (c *compiler) rule(t *table) {
 	known := c.action(t, r)
 
 	r.scope = scopeOf(t.table("scope", "[rule.scope]"))
-	r.match = conditionOf(t.table("match", "[rule.match]"), dataMessages)
+	match := t.table("match", "[rule.match]")
+	r.match = conditionOf(match, dataMessages)
 	if except := t.table("except", "[rule.except]"); except != nil {
 		if len(except.values) == 0 {
 			t.errorf(except.node.key, "[rule.except] is empty, which would except every message, expected a condition")
@@ -138,6 +139,7 @@ func (c *compiler) rule(t *table) {
 		cond := conditionOf(except, anyOpcode)
 		r.except = &cond
 	}
+	c.redaction(t, match, r, known)
 	for _, test := range t.tables("test", "[[rule.test]]") {
 		r.tests = append(r.tests, testOf(test, r, known))
 	}
@@ -149,14 +151,12 @@ func (c *compiler) rule(t *table) {
 // action reads what a rule does, and what it says when it closes. It reports
 // whether there is such an action.
 func (c *compiler) action(t *table, r *rule) (known bool) {
-	words := []string{"allow", "log", "drop", "close"}
+	words := []string{"allow", "log", "redact", "drop", "close"}
 	action, ok := t.text("action")
 	known = slices.Contains(words, action.string)
 	switch {
 	case !t.has("action"):
 		t.errorf(t.node.key, "[[rule]] has no action, expected %s", oneOf(words))
-	case ok && action.string == "redact":
-		t.errorf(action.at, `action: "redact" is not supported by this version, expected %s`, oneOf(words))
 	case ok && !known:
 		t.mismatch(action.at, "action", action.string, oneOf(words))
 	}
@@ -192,6 +192,44 @@ func (c *compiler) action(t *table, r *rule) (known bool) {
 		}
 	}
 	return known
+}
+
+// redaction reads what a rule puts in the place of what it finds, and refuses a
+// rule that may hit and find nothing: its records would speak of a redaction
+// that was none. match may be nil.
+func (c *compiler) redaction(t, match *table, r *rule, known bool) {
+	if replace, ok := t.text("replace"); ok {
+		if known && r.Action != Redact {
+			t.errorf(replace.at, `replace: has no meaning here, expected it beside action = "redact" only`)
+		}
+		r.replace = newReplacement(replace.string)
+	}
+	if r.Action != Redact {
+		return
+	}
+	if match == nil || !match.has("contains") && !match.has("regex") {
+		t.errorf(t.sub("action").value, `action: "redact" has nothing to replace, expected contains or regex in [rule.match]`)
+		return
+	}
+	for _, re := range r.match.regex {
+		if re.least == 0 {
+			e := re.at
+			e.Message = fmt.Sprintf(`regex: %s may match no character at all, expected at least one beside action = "redact"`, describe(re.re.String()))
+			c.errors = append(c.errors, &e)
+		}
+	}
+	// The payload of a control frame is not the application's.
+	list, _ := match.values["opcode"].([]any)
+	for i, v := range list {
+		at := match.sub("opcode")
+		if i < len(at.items) {
+			at = at.items[i]
+		}
+		word, _ := v.(string)
+		if op, err := parseOpcode(word); err == nil && op&dataMessages == 0 {
+			t.errorf(at.value, `opcode: got %q, expected "text" or "binary" beside action = "redact"`, word)
+		}
+	}
 }
 
 func scopeOf(t *table) scope {

@@ -8,14 +8,14 @@ import (
 func TestMistakesInRules(t *testing.T) {
 	checkMistakes(t, []mistake{
 		{"no id", "[[rule]]\naction = \"log\"\n", `a.toml:1:1: [[rule]] has no id, expected id = "some-name"`},
-		{"no action", "[[rule]]\nid = \"a\"\n", `a.toml:1:1: [[rule]] has no action, expected "allow" or "log" or "drop" or "close"`},
+		{"no action", "[[rule]]\nid = \"a\"\n", `a.toml:1:1: [[rule]] has no action, expected "allow" or "log" or "redact" or "drop" or "close"`},
 		{"bad ids", "[[rule]]\nid = \"\"\naction = \"log\"\n[[rule]]\nid = \"two words\"\naction = \"log\"\n", `
 a.toml:2:6: id: got "", expected letters, digits and any of - _ . : /
 a.toml:5:6: id: got "two words", expected letters, digits and any of - _ . : /`},
 		{"same id twice", ruleA + "\n" + ruleA, `a.toml:6:6: id: got "a", which is taken at a.toml:2, expected one that is not`},
 		{"rule and connection", "[[connection]]\nid = \"a\"\ndecision = \"block\"\n" + ruleA, `a.toml:5:6: id: got "a", which is taken at a.toml:2, expected one that is not`},
 		{"unknown action, and no word on tests that expect it", "[[rule]]\nid = \"a\"\naction = \"block\"\n[[rule.test]]\npayload = \"x\"\nexpect = \"block\"\n",
-			`a.toml:3:10: action: got "block", expected "allow" or "log" or "drop" or "close"`},
+			`a.toml:3:10: action: got "block", expected "allow" or "log" or "redact" or "drop" or "close"`},
 		{"words", ruleA + "severity = \"urgent\"\nmode = \"off\"\nscope = { direction = \"up\" }\n", `
 a.toml:4:12: severity: got "urgent", expected "info" or "low" or "medium" or "high" or "critical"
 a.toml:5:8: mode: got "off", expected "enforce" or "shadow"
@@ -70,6 +70,23 @@ a.toml:28:8: code: got "1008", expected a close code that may be sent, such as 1
 		{"code and reason of what does not close", ruleA + "code = 1008\nreason = \"x\"\n", `
 a.toml:4:8: code: has no meaning here, expected it beside action = "close" only
 a.toml:5:10: reason: has no meaning here, expected it beside action = "close" only`},
+		{"redact without anything to replace", redacting("a", "") + redacting("b", "match.min_size = 3"), `
+a.toml:3:10: action: "redact" has nothing to replace, expected contains or regex in [rule.match]
+a.toml:7:10: action: "redact" has nothing to replace, expected contains or regex in [rule.match]`},
+		{"redact of nothing", redacting("a", `match.regex = ['x', 'x*', '\b', '^', 'a|']`), `
+a.toml:4:21: regex: "x*" may match no character at all, expected at least one beside action = "redact"
+a.toml:4:27: regex: "\\b" may match no character at all, expected at least one beside action = "redact"
+a.toml:4:33: regex: "^" may match no character at all, expected at least one beside action = "redact"
+a.toml:4:38: regex: "a|" may match no character at all, expected at least one beside action = "redact"`},
+		{"redact of control frames", redacting("a", `match = { contains = ["x"], opcode = ["text", "ping", "tekst", "close"] }`), `
+a.toml:4:47: opcode: got "ping", expected "text" or "binary" beside action = "redact"
+a.toml:4:55: opcode: got "tekst", expected "text" or "binary" or "ping" or "pong" or "close"
+a.toml:4:64: opcode: got "close", expected "text" or "binary" beside action = "redact"`},
+		{"a contains that is wrong is not reported twice", redacting("a", `match.contains = []`), `a.toml:4:18: contains: got an empty list, expected at least one value`},
+		{"replace and redacted of what does not redact", ruleA + "replace = \"x\"\n[[rule.test]]\npayload = \"x\"\nexpect = \"log\"\nredacted = \"y\"\n", `
+a.toml:4:11: replace: has no meaning here, expected it beside action = "redact" only
+a.toml:8:12: redacted: has no meaning here, expected it beside expect = "redact" only`},
+		{"replace of the wrong type", redacting("a", "replace = 3\nmatch.contains = ['x']"), `a.toml:4:11: replace: got 3, expected a string`},
 		{"connection", "[[connection]]\nid = \"c\"\n[[connection]]\ndecision = \"pass\"\nhost = []\nclient = [\"10.0.0.0/8\", \"office\"]\nserver = [\"::ffff:10.0.0.1/104\"]\n", `
 a.toml:1:1: [[connection]] has no decision, expected "inspect" or "bypass" or "block"
 a.toml:3:1: [[connection]] has no id, expected id = "some-name"
@@ -90,6 +107,11 @@ a.toml:10:13: direction: got "both", expected "to-server" or "to-client"`},
 // closing is a rule of four lines that closes.
 func closing(id, line string) string {
 	return "[[rule]]\nid = \"" + id + "\"\naction = \"close\"\n" + line + "\n"
+}
+
+// redacting is a rule that redacts; its lines begin at line 4.
+func redacting(id, lines string) string {
+	return "[[rule]]\nid = \"" + id + "\"\naction = \"redact\"\n" + lines + "\n"
 }
 
 func TestParseSize(t *testing.T) {

@@ -9,7 +9,7 @@
 //	Policy    immutable, has a version                      policy.go
 //	Decision  inspect, bypass or block one connection       connection.go, host.go
 //	Scope     the rules that hold for one connection        scope.go
-//	Verdict   what becomes of one message                   verdict.go
+//	Verdict   what becomes of one message                   verdict.go, redact.go
 //
 // A Policy never changes. A reload makes another one, and connections take it
 // up by asking it for a new [Scope]; nothing is shared between the two. All
@@ -33,6 +33,14 @@
 // of the message. Case is ignored only under (?i), and then as Unicode simple
 // folding defines it: (?i)k also matches the Kelvin sign U+212A, and (?i)s the
 // long s U+017F. A byte that is not UTF-8 counts as one U+FFFD.
+//
+// # What redaction replaces
+//
+// All that the match conditions of the redact rules found, by '*' for each byte
+// or by the rule's own text; in a message that is JSON, only so much of it that
+// the result is JSON (redact.go). It is looked for only when a redact rule has
+// matched and nothing stricter did; [Verdict.Redact] makes a copy, and a message
+// that is not redacted costs nothing.
 //
 // # How many rules are matched at once
 //

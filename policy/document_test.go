@@ -48,12 +48,12 @@ func TestMistakesInDocument(t *testing.T) {
 			"colour = 1\n[policy]\nnmae = \"x\"\n" + ruleA + "when = 1\nrule = 2\n[rule.match]\ndetekt = [\"x\"]\n[rule.scope]\nport = [1]\n[rule.except]\nregexp = \"x\"\n[[rule.test]]\npayload = \"\"\nexpect = \"none\"\nwant = \"x\"\n[[connection]]\nid = \"c\"\ndecision = \"block\"\npath = [\"/\"]\n[rules]\n", `
 a.toml:1:1: unknown key "colour" in a policy file, expected connection, policy, rule
 a.toml:3:1: unknown key "nmae" in [policy], expected default, name
-a.toml:7:1: unknown key "when" in [[rule]], expected action, code, description, except, id, match, mode, reason, scope, severity, tags, test
-a.toml:8:1: unknown key "rule" in [[rule]], expected action, code, description, except, id, match, mode, reason, scope, severity, tags, test
+a.toml:7:1: unknown key "when" in [[rule]], expected action, code, description, except, id, match, mode, reason, replace, scope, severity, tags, test
+a.toml:8:1: unknown key "rule" in [[rule]], expected action, code, description, except, id, match, mode, reason, replace, scope, severity, tags, test
 a.toml:10:1: unknown key "detekt" in [rule.match], expected contains, max_size, min_size, opcode, regex
 a.toml:12:1: unknown key "port" in [rule.scope], expected client, direction, host, origin, path, subprotocol
 a.toml:14:1: unknown key "regexp" in [rule.except], expected contains, max_size, min_size, opcode, regex
-a.toml:18:1: unknown key "want" in [[rule.test]], expected client, direction, expect, host, opcode, origin, path, payload, subprotocol
+a.toml:18:1: unknown key "want" in [[rule.test]], expected client, direction, expect, host, opcode, origin, path, payload, redacted, subprotocol
 a.toml:22:1: unknown key "path" in [[connection]], expected client, decision, host, id, server
 a.toml:23:1: unknown key "rules" in a policy file, expected connection, policy, rule`},
 		{"not tables", "rule = 3\nconnection = [\"x\"]\npolicy = []\n", `
@@ -70,7 +70,7 @@ a.toml:7:15: description: got 1.5, expected a string
 a.toml:8:9: scope: got a date, expected a table`},
 		{"inline", `rule = [ { id = "a", action = "log", "match" = { max_size = 1.5 } }, { id = "b", action = "lag" } ]`, `
 a.toml:1:61: max_size: got 1.5, expected a size such as 512, "64KiB" or "1MB"
-a.toml:1:91: action: got "lag", expected "allow" or "log" or "drop" or "close"`},
+a.toml:1:91: action: got "lag", expected "allow" or "log" or "redact" or "drop" or "close"`},
 		{"columns are characters", ruleA + "match = { regex = [\n  \"ok\", # é (\n  'é', 'è(',\n] }\n", `a.toml:6:8: regex: missing closing ) "è(", expected RE2 syntax`},
 		{"after strings of several lines", "[policy]\nname = \"\"\"a\n[b]\nc = \\\"\"\"\"\"\"\n" + ruleA + "mode = '''off'''\n", `a.toml:8:8: mode: got "off", expected "enforce" or "shadow"`},
 		{"carriage returns", strings.ReplaceAll(ruleA+"mode = \"off\"\n", "\n", "\r\n"), `a.toml:4:8: mode: got "off", expected "enforce" or "shadow"`},
@@ -85,8 +85,6 @@ a.toml:5:1: detect is not supported by this version
 a.toml:6:1: json is not supported by this version
 a.toml:8:1: detect is not supported by this version`},
 		{"rate", ruleA + "rate = { count = 3, per = \"1s\" }\n", `a.toml:4:1: rate is not supported by this version`},
-		{"redact", "[[rule]]\nid = \"a\"\naction = \"redact\"\n[[rule.test]]\npayload = \"x\"\nexpect = \"redact\"\n",
-			`a.toml:3:10: action: "redact" is not supported by this version, expected "allow" or "log" or "drop" or "close"`},
 	})
 }
 
@@ -98,6 +96,7 @@ func FuzzParse(f *testing.F) {
 		ruleA + "match.regex = ['(']\n\"min_size\".x = \"1\"\n",
 		ruleA + "[rule.scope]\nhost = [\"*.\u00fc\"]\norigin = [\"a://b:1\"]\npath = [\"/%41\"]\n",
 		ruleA + "match = { max_size = \"1KiB\" }\n[[rule.test]]\npayload = \"x\"\nexpect = \"log\"\n",
+		redacting("a", "replace = \"\"\nmatch = { contains = ['a'], regex = ['.'], opcode = ['text'] }\ntest = [ { payload = 'a', expect = 'redact', redacted = '' } ]"),
 		"[[connection]]\nid = \"c\"\ndecision = \"block\"\nclient = [\"::/0\"]\n",
 		"a.\"b\\u0020c\".'d' = [ { e = [[\"\"\"\\\"\"\"\"], 'f', '''g''''] }, 0x1F, 1979-05-27T07:32:00Z ] # ]\n[[x.y]]\n[x.y.z]\n",
 	} {
@@ -123,6 +122,7 @@ func FuzzParse(f *testing.F) {
 		}
 		p.RunTests()
 		p.Connection(Flow{Host: "chat.example"})
-		p.Scope(Upgrade{Host: "chat.example", Path: "/ws"}).Message(0, 1, data)
+		v := p.Scope(Upgrade{Host: "chat.example", Path: "/ws"}).Message(0, 1, data)
+		v.Redact(data)
 	})
 }

@@ -33,6 +33,7 @@ type regex struct {
 	literals literals // unless nil, every match contains one of them
 	run      *run     // unless nil, every match lies in such a run
 	slot     int      // where the automaton reports the literals
+	least    int      // bytes that each match has at least
 	at       Error    // where it is written
 }
 
@@ -40,7 +41,7 @@ func newRegex(re *regexp.Regexp, at Error) regex {
 	r := regex{re: re, at: at}
 	// The flags are those of regexp.Compile, which has accepted the text.
 	if tree, err := syntax.Parse(re.String(), syntax.Perl); err == nil {
-		r.literals, r.run = required(tree), longRun(tree)
+		r.literals, r.run, r.least = required(tree), longRun(tree), new(run).add(tree)
 	}
 	return r
 }

@@ -24,6 +24,8 @@ type rule struct {
 	match  condition
 	except *condition // nil if there is none
 	tests  []ruleTest
+
+	replace *replacement // of a rule that redacts
 }
 
 // hits reports whether the rule matches. found is what the automaton found.

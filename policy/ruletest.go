@@ -1,14 +1,18 @@
 package policy
 
 import (
+	"fmt"
+
 	"framegate/frames"
 )
 
-// A ruleTest is one [[rule.test]]: a message, and whether the rule matches it.
+// A ruleTest is one [[rule.test]]: a message, whether the rule matches it, and
+// what it becomes.
 type ruleTest struct {
 	at        Error // where it stands
 	payload   string
 	want      string
+	redacted  *string // nil if the test does not say
 	direction [2]bool // those to try
 	opcode    frames.Opcode
 	upgrade   Upgrade
@@ -41,6 +45,13 @@ func testOf(t *table, r *rule, known bool) ruleTest {
 		t.errorf(t.node.key, "[[rule.test]] has no expect, expected %q or %q", r.Action, None)
 	default:
 		test.want = t.word("expect", None, r.Action.String(), None)
+	}
+
+	if redacted, ok := t.text("redacted"); ok {
+		if known && test.want != Redact.String() {
+			t.errorf(redacted.at, `redacted: has no meaning here, expected it beside expect = "redact" only`)
+		}
+		test.redacted = &redacted.string
 	}
 
 	if word := t.word("direction", "", "to-server", "to-client"); word != "" {
@@ -86,7 +97,7 @@ type TestResult struct {
 	Rule         string // id
 	File         string
 	Line, Column int
-	Want, Got    string // an action, or [None]
+	Want, Got    string // an action, or [None]; of a redaction also the result, if the test gives it
 }
 
 // Passed reports whether the rule did what its test expects.
@@ -98,11 +109,17 @@ func (p *Policy) RunTests() []TestResult {
 	var results []TestResult
 	for i, r := range p.rules {
 		for _, t := range r.tests {
-			got := None
+			want, got := t.want, None
 			if p.matches(i, t) {
 				got = r.Action.String()
 			}
-			results = append(results, TestResult{r.ID, t.at.File, t.at.Line, t.at.Column, t.want, got})
+			if t.redacted != nil {
+				want += fmt.Sprintf(" to %q", *t.redacted)
+				if got != None {
+					got += fmt.Sprintf(" to %q", redact([]*rule{r}, []byte(t.payload)))
+				}
+			}
+			results = append(results, TestResult{r.ID, t.at.File, t.at.Line, t.at.Column, want, got})
 		}
 	}
 	return results

@@ -89,6 +89,9 @@ func (s *Scope) Message(dir frames.Direction, op frames.Opcode, data []byte) Ver
 			return
 		}
 		v.Rules = append(v.Rules, r.ID)
+		if r.Action == Redact {
+			v.redact = append(v.redact, r)
+		}
 		if !enforced || r.Action > v.Action {
 			v.Action, v.Code, v.Reason = r.Action, r.Code, r.Reason
 		}

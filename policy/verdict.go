@@ -9,7 +9,7 @@ type Action uint8
 const (
 	Allow  Action = iota
 	Log           // forwarded, and recorded as a hit
-	Redact        // forwarded with the match replaced; no rule can ask for it yet
+	Redact        // forwarded with the match replaced, see [Verdict.Redact]
 	Drop          // not forwarded
 	Close         // not forwarded, and the connection ends
 )
@@ -47,6 +47,8 @@ type Verdict struct {
 	// matching rule that closes. Zero unless Action is Close.
 	Code   frames.Code
 	Reason string
+
+	redact []*rule // those of Rules that redact
 }
 
 // What a closed sender is told if the rule does not say. 1008 "indicates that
