@@ -46,6 +46,37 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+func TestDeflateNoAllocations(t *testing.T) {
+	contexts, messages := zlibDirections(t)
+	for name, context := range contexts {
+		for _, dir := range []Direction{ToServer, ToClient} {
+			for _, idle := range []bool{false, true} {
+				stream, _ := framed(dir, messages[name])
+				r := deflateReader(dir, 1<<20, context)
+				run := func() {
+					for rest := stream; len(rest) > 0; {
+						_, n, err := r.Next(rest)
+						if n == 0 || err != nil {
+							t.Fatalf("%s: %d, %v", name, n, err)
+						}
+						rest = rest[n:]
+						if idle {
+							r.Release()
+						}
+					}
+				}
+				// The steady state is that of a window which is full.
+				for run(); context.Takeover && r.inflater.window.len() < 1<<context.Bits; {
+					run()
+				}
+				if allocs := testing.AllocsPerRun(20, run); allocs != 0 {
+					t.Errorf("%s, %v, released %v: %v allocations", name, dir, idle, allocs)
+				}
+			}
+		}
+	}
+}
+
 // fragmented returns a message in as many frames as there are parts, with an
 // empty one at its end and a ping before it.
 func fragmented(dir Direction, parts ...string) (b []byte) {

@@ -35,6 +35,40 @@ func ExampleReader() {
 	// has 2 bytes, needs 4
 }
 
+func ExampleReader_UseDeflate() {
+	// What the Sec-WebSocket-Extensions headers of the handshake said.
+	deflate, err := frames.Agree(
+		[]string{"permessage-deflate; client_max_window_bits"},
+		[]string{"permessage-deflate; client_no_context_takeover"})
+	if err != nil {
+		fmt.Println(err) // unknown extension, or a failed handshake
+		return
+	}
+
+	const dir = frames.ToClient
+	r := frames.NewReader(dir, 1<<20)
+	if deflate != nil { // nil: no extension was agreed on
+		r.UseDeflate(deflate[dir])
+	}
+	// Two compressed messages, of which the second is a reference to the first,
+	// and one that is not compressed.
+	received := []byte("\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00" + "\xc1\x05\xf2\x00\x11\x00\x00" + "\x81\x02Hi")
+	for len(received) > 0 {
+		m, n, err := r.Next(received)
+		if n == 0 || err != nil {
+			fmt.Println(n, err)
+			return
+		}
+		received = received[n:]
+		fmt.Printf("%q, compressed %v, forwards % x\n", m.Data, m.Compressed, m.Wire)
+	}
+	r.Release() // while nothing comes, only the window is held
+	// Output:
+	// "Hello", compressed true, forwards c1 07 f2 48 cd c9 c9 07 00
+	// "Hello", compressed true, forwards c1 05 f2 00 11 00 00
+	// "Hi", compressed false, forwards 81 02 48 69
+}
+
 func ExampleProtocolError() {
 	r := frames.NewReader(frames.ToServer, 1<<20)
 	_, _, err := r.Next([]byte("\x81\x05Hello")) // a client has to mask

@@ -56,8 +56,9 @@ func NewReader(dir Direction, hold int64) *Reader {
 }
 
 // UseDeflate makes the Reader inflate compressed messages, as c was agreed for
-// its direction ([Agree]). hold then bounds the inflated size, too. It is called
-// before the first Next.
+// its direction ([Agree]). hold then bounds the inflated size of a compressed
+// message; its payload may be longer by a quarter, as that of data which does
+// not compress is. It is called before the first Next.
 func (r *Reader) UseDeflate(c Context) {
 	r.seq.deflate = true
 	r.inflater = NewInflater(c)
@@ -169,7 +170,11 @@ func (r *Reader) check(h Header) *ProtocolError {
 	if r.seq.inside {
 		held = int64(len(r.data.b))
 	}
-	if h.Length > r.hold-held { // and not a sum, which could overflow
+	limit := r.hold
+	if h.RSV == rsv1 || r.seq.inside && r.deflated {
+		limit = deflateBound(limit)
+	}
+	if h.Length > limit-held { // and not a sum, which could overflow
 		return violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d bytes", r.hold))
 	}
 	if r.seq.inside && r.frames == maxFragments {
@@ -178,18 +183,24 @@ func (r *Reader) check(h Header) *ProtocolError {
 	return nil
 }
 
+// deflateBound is how long a compressed message may be for one of n bytes: what
+// does not compress gets longer, by the ninth bit of the fixed code and by the
+// headers of blocks. The bound of zlib's deflateBound is a little over an
+// eighth; a quarter leaves room for senders that flush often.
+func deflateBound(n int64) int64 { return n + n/4 + 64 }
+
 // inflate makes the data of a compressed message what the application sees.
 func (r *Reader) inflate(m *Message) *ProtocolError {
 	if !m.Compressed {
 		return nil
 	}
 	data, err := r.inflater.Inflate(r.hold, m.Data)
-	var e *ProtocolError
-	switch {
-	case err == nil:
+	if err == nil {
 		m.Data = data
 		return nil
-	case errors.As(err, &e):
+	}
+	var e *ProtocolError // on the heap, so not before there is an error
+	if errors.As(err, &e) {
 		c := *e
 		return &c
 	}
@@ -239,5 +250,8 @@ func (r *Reader) fail(err error) error {
 	r.err = err
 	r.forget()
 	r.Release()
+	if r.inflater != nil {
+		r.inflater.Close()
+	}
 	return err
 }

@@ -142,7 +142,7 @@ func TestDeflateDrop(t *testing.T) {
 				}
 				for i, want := range []string{"a part of " + message(3), "never compressed", message(4)} {
 					h, payload, raw := to.read()
-					if h.RSV != 0 || !h.Fin || payload != want || h.Masked != (dir == frames.ToServer) {
+					if h.RSV != 0 || !h.Fin || payload != want || (h.Opcode == frames.Binary) != (i == 1) || h.Masked != (dir == frames.ToServer) {
 						t.Errorf("%v: message %d after the drop: %+v %q, expected %q uncompressed", dir, i, h, payload, want)
 					}
 					if i == 1 && raw != plain {

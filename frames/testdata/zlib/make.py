@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the .jsonl files here and the seeds of FuzzInflate and FuzzExtensions.
+"""Makes the .jsonl files here and the seeds of FuzzInflate, FuzzDeflateReader and
+FuzzExtensions.
 
 The messages are those of examples/traffic, whose README tells of their licences.
 Run in this directory: python3 make.py [handshakes.jsonl]
@@ -120,6 +121,35 @@ seeds |= {
 }
 for name, payloads in seeds.items():
     seed("FuzzInflate", name, *payloads, name != "no-takeover", numbers=("uint16(1000)", f"uint64({len(payloads[0])})"))
+
+
+
+def frame(to_client, first, payload):
+    """One frame with this first byte."""
+    n, mask = len(payload), 0 if to_client else 0x80
+    head = bytes([first, mask | n]) if n < 126 else bytes([first, mask | 126]) + n.to_bytes(2, "big")
+    if to_client:
+        return head + payload
+    key = b"\xa1\x07\xfe\x5c"
+    return head + key + bytes(b ^ key[i % 4] for i, b in enumerate(payload))
+
+
+# Two messages: the first in fragments around a ping, with an uncompressed one behind it.
+for i, (name, (first, second)) in enumerate(seeds.items()):
+    to_client = i % 2 == 0
+    half = len(first) // 2
+    seed("FuzzDeflateReader", name, b"".join(frame(to_client, *f) for f in (
+        (0x42, first[:half]), (0x89, b"ping"), (0x80, first[half:]), (0x81, b"plain"), (0xC1, second))),
+        to_client, name != "no-takeover", numbers=("byte('\\x07')", "uint16(1000)", f"uint64({len(first)})"))
+for name, stream in {
+    "rsv1-continuation": frame(True, 0x41, HELLO) + frame(True, 0xC0, b""),
+    "rsv1-ping": frame(True, 0x41, HELLO) + frame(True, 0xC9, b""),
+    "rsv2": frame(True, 0xE1, HELLO),
+    "empty": frame(True, 0xC1, b"\0") + frame(True, 0xC1, b""),
+    "text-not-utf8": frame(True, 0xC1, b"\xf2\xfa\xff\x0f\0"),
+    "close": frame(True, 0xC1, HELLO) + frame(True, 0x88, b"\x03\xe8") + frame(True, 0xC1, HELLO),
+}.items():
+    seed("FuzzDeflateReader", name, stream, True, True, numbers=("byte('\\x00')", "uint16(100)", "uint64(3)"))
 
 HANDSHAKES = [  # for what has not been seen there
     ("permessage-deflate; client_max_window_bits; server_max_window_bits=\"1\\0\"",
