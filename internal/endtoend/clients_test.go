@@ -36,8 +36,12 @@ var realClients = []realClient{
 		if err != nil {
 			return clients.Report{}, err
 		}
+		host := u.Host
+		if strings.HasSuffix(host, nodeHost) || strings.HasSuffix(host, pythonHost) {
+			host = chatHost // they have no pages
+		}
 		// A page of https may not open ws.
-		page := map[string]string{"wss": "https://", "ws": "http://"}[u.Scheme] + u.Host
+		page := map[string]string{"wss": "https://", "ws": "http://"}[u.Scheme] + host
 		return h.Chromium(ctx, page, s.origin, job)
 	}},
 }
@@ -89,7 +93,7 @@ func compareMessages(t *testing.T, got ledger, want []said) {
 	}
 	for i, r := range got {
 		w := want[i]
-		if r.Opcode != w.opcode || r.Size != int64(len(w.payload)) || r.SHA256 != digest(w.payload) || r.Frames < w.parts || r.WireSize < r.Size+2 {
+		if r.Opcode != w.opcode || r.Size != int64(len(w.payload)) || r.SHA256 != digest(w.payload) || r.Frames < w.parts || r.WireSize < r.Size+2 && !r.Compressed {
 			t.Errorf("expected %s of %d bytes in %d frames or more, got %s", w.opcode, len(w.payload), w.parts, r)
 		}
 	}

@@ -85,7 +85,7 @@ func refused(status int, reason string) func(*testing.T, *gateway, *clients.Raw,
 	}
 }
 
-func checkRefused(t *testing.T, g *gateway, c *clients.Raw, status int, reason string) {
+func checkRefused(t *testing.T, g *gateway, c *clients.Raw, status int, reason string) ledger {
 	t.Helper()
 	answer, err := c.Rest()
 	if err != nil || !bytes.HasPrefix(answer, fmt.Appendf(nil, "HTTP/1.1 %d ", status)) {
@@ -99,6 +99,7 @@ func checkRefused(t *testing.T, g *gateway, c *clients.Raw, status int, reason s
 	if len(l.all(audit.WSOpen)) > 0 {
 		t.Errorf("a WebSocket was opened:\n%s", lines(l))
 	}
+	return l
 }
 
 // faultUnasked: a 101 to an ordinary request.

@@ -21,6 +21,7 @@ type record struct {
 	SHA256      string `json:"sha256"`
 	WireSize    int64  `json:"wire_size"`
 	Frames      int    `json:"frames"`
+	Compressed  bool   `json:"compressed"`
 	Evidence    string `json:"evidence"`
 	Totals      struct {
 		ToServer tally `json:"to_server"`

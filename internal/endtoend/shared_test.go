@@ -44,6 +44,19 @@ id     = "end"
 action = "close"
 reason = "not allowed here"
 match  = { contains = ["close this"] }
+
+[[rule]]
+id     = "loss-back"
+action = "drop"
+scope  = { direction = "to-client" }
+match  = { contains = ["lose this coming back"] }
+
+[[rule]]
+id     = "end-back"
+action = "close"
+reason = "not allowed back"
+scope  = { direction = "to-client" }
+match  = { contains = ["end this coming back"] }
 `
 
 // TestGateway is all that one gateway can be asked while it runs. The parts run
@@ -61,6 +74,9 @@ func TestGateway(t *testing.T) {
 		}{
 			{"clients", testClients},
 			{"actions", testActions},
+			{"deflate", testDeflate},
+			{"deflate identity", testDeflateIdentity},
+			{"extensions", testExtensions},
 			{"identity", testIdentity},
 			{"ping in fragments", testPingInFragments},
 			{"no sni", testNoSNI},

@@ -33,9 +33,11 @@ const (
 	mailHost      = "mail.demo.test"     // speaks first, on port 443
 	personalHost  = "personal.demo.test" // asks for a client certificate
 	pageHost      = "page.demo.test"     // excluded from capture
+	nodeHost      = "node.demo.test"     // a server of its own
+	pythonHost    = "python.demo.test"   // as well
 )
 
-var moreHosts = []string{notYetHost, wrongHost, selfHost, untrustedHost, mailHost, personalHost, pageHost}
+var moreHosts = []string{notYetHost, wrongHost, selfHost, untrustedHost, mailHost, personalHost, pageHost, nodeHost, pythonHost}
 
 // families are the networks that everything has to work in.
 var families = []string{"tcp4", "tcp6"}
@@ -117,7 +119,8 @@ func (s *site) write(t *testing.T, name, content string) {
 	}
 }
 
-// serve starts the origin: port 80 and 443 of every host.
+// serve starts the origin: port 80 and 443 of every host that has no server of
+// its own.
 func (s *site) serve(t *testing.T) {
 	t.Helper()
 	var err error
@@ -140,6 +143,9 @@ func (s *site) serve(t *testing.T) {
 	personal := config.Clone()
 	personal.ClientAuth = tls.RequireAnyClientCert
 	for _, host := range append(append([]string(nil), lab.DefaultHosts...), moreHosts...) {
+		if host == nodeHost || host == pythonHost {
+			continue
+		}
 		for _, addr := range s.Lookup(host) {
 			switch ln := s.listen(t, netip.AddrPortFrom(addr, 443)); host {
 			case mailHost:

@@ -2,10 +2,12 @@ package clients_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ const patience = 90 * time.Second
 type network struct {
 	*lab.Net
 	origin *origin.Server
+	pki    *origin.PKI
 	host   clients.Host
 }
 
@@ -76,7 +79,7 @@ func up(t *testing.T) *network {
 	if err := os.WriteFile(roots, pki.RootPEM(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return &network{n, server, clients.Host{
+	return &network{n, server, pki, clients.Host{
 		Command: func(ctx context.Context, name string, args ...string) *exec.Cmd {
 			return n.Command(ctx, lab.Client, name, args...)
 		},
@@ -180,5 +183,68 @@ func TestClientsTellWhatHappened(t *testing.T) {
 				t.Errorf("%+v", report)
 			}
 		})
+	}
+}
+
+// The real servers and the origin's /deflate compress with every real client,
+// and what they report is what was said.
+func TestServers(t *testing.T) {
+	n := up(t)
+	certificate, key, err := n.pki.IssuePEM(origin.Leaf{Names: []string{"chat.demo.test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := clients.ServerOptions{Certificate: filepath.Join(n.host.Home, "server.pem"), Key: filepath.Join(n.host.Home, "server.key")}
+	for _, a := range n.Lookup("chat.demo.test") {
+		o.Addresses = append(o.Addresses, a.String())
+	}
+	for name, content := range map[string][]byte{o.Certificate: certificate, o.Key: key} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	machine := n.host
+	machine.Command = func(ctx context.Context, name string, args ...string) *exec.Cmd {
+		return n.Command(ctx, lab.Server, name, args...)
+	}
+	for i, start := range []func(context.Context, clients.ServerOptions) (*clients.Server, error){nil, machine.NodeServer, machine.PythonServer} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		url := "wss://chat.demo.test/deflate"
+		var server *clients.Server
+		if start != nil {
+			o.Port = uint16(8000 + i)
+			if server, err = start(ctx, o); err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			url = fmt.Sprintf("wss://chat.demo.test:%d/", o.Port)
+		}
+		for _, r := range runners {
+			n.host.Home = t.TempDir()
+			say := []string{"one " + r.name, "one " + r.name + " more", "", "last"}
+			report, err := r.run(n, ctx, clients.Job{URL: url + "?" + r.name, Burst: say})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if failed := report.Failed(); len(failed) > 0 || !slices.Equal(report.Heard, say) || !strings.HasPrefix(report.Extensions, "permessage-deflate") {
+				t.Errorf("%s at %s: %q of %+v", r.name, url, failed, report)
+			}
+			if server == nil {
+				continue
+			}
+			served, err := server.Wait(ctx, "/?"+r.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(served.Heard) < r.checks+len(say)-1 || served.Close == nil || *served.Close != *report.Close || served.Error != "" {
+				t.Errorf("%s: served %+v, close %+v", r.name, served, served.Close)
+			}
+		}
+	}
+	// A server that cannot listen says so.
+	if server, err := machine.PythonServer(t.Context(), clients.ServerOptions{Certificate: "none"}); err == nil {
+		server.Close()
+		t.Error("a server without a certificate")
 	}
 }

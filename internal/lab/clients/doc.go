@@ -10,4 +10,7 @@
 // ping, expects all of it back, says what [Job] gives it to say, and closes
 // with 1000. It trusts the roots of its [Host] because they were installed for
 // it as an administrator would, never because verification was turned off.
+//
+// [NodeServer] and [PythonServer] run the servers of the same two libraries,
+// which take the offer of permessage-deflate as they do by default.
 package clients

@@ -18,6 +18,8 @@ type Job struct {
 	URL       string   `json:"url"`
 	Protocols []string `json:"protocols,omitempty"` // subprotocols to offer
 	Say       []string `json:"say,omitempty"`       // texts to send after the usual work
+	Burst     []string `json:"burst,omitempty"`     // then texts to send without waiting for those before; the last has to come back
+	End       string   `json:"end,omitempty"`       // sent last instead of a Close: it makes somebody else close
 }
 
 // A Report is what a real client experienced.
@@ -27,6 +29,7 @@ type Report struct {
 	Extensions string          `json:"extensions"`
 	Checks     map[string]bool `json:"checks"` // by name: did all come back as it was sent
 	Said       []bool          `json:"said"`   // for each of Job.Say
+	Heard      []string        `json:"heard"`  // what came of Job.Burst
 	Close      *Closing        `json:"close"`  // nil if there was no connection
 	Status     int             `json:"status"` // of the reply, if it was no 101 and the client tells
 	Error      string          `json:"error"`

@@ -10,6 +10,7 @@
 // WebSocket:
 //
 //	/echo            sends every frame back as it came, with its fragmentation, unmasked
+//	/deflate         sends every message back, compressed; ?answer= are the extensions of the 101
 //	/replay?set=NAME plays the to-client messages of a set of examples/traffic
 //	/head            sends the request head as received, then the 101 head as sent, one message each
 //	/fault/NAME      misbehaves, see [Faults]

@@ -146,6 +146,17 @@ func (p *PKI) Issue(l Leaf) (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
+// IssuePEM is Issue for a server that reads files.
+func (p *PKI) IssuePEM(l Leaf) (certificate, key []byte, err error) {
+	c, err := p.Issue(l)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+}
+
 func (k Key) generate() (crypto.Signer, error) {
 	switch k {
 	case P256:

@@ -44,6 +44,7 @@ func New() *Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	s.Handle("/echo", Echo)
+	s.Handle("/deflate", Deflate)
 	s.Handle("/replay", replay)
 	s.Handle("/head", head)
 	for name, f := range faults {

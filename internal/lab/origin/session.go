@@ -80,20 +80,28 @@ func (s *Session) echo() error {
 		if err != nil {
 			return err
 		}
-		switch h.Opcode {
-		case frames.Close:
-			return s.Send(true, frames.Close, payload)
-		case frames.Ping:
-			err = s.Send(true, frames.Pong, payload)
-		case frames.Pong:
-		default:
-			h.Masked, h.Mask = false, [4]byte{}
-			_, err = s.Write(frames.AppendFrame(nil, h, payload))
+		if h.Opcode.IsControl() {
+			if done, err := s.control(h.Opcode, payload); done || err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
+		h.Masked, h.Mask = false, [4]byte{}
+		if _, err := s.Write(frames.AppendFrame(nil, h, payload)); err != nil {
 			return err
 		}
 	}
+}
+
+// control answers a Ping and a Close. After a Close all is said.
+func (s *Session) control(op frames.Opcode, payload []byte) (done bool, err error) {
+	switch op {
+	case frames.Close:
+		return true, s.Send(true, frames.Close, payload)
+	case frames.Ping:
+		return false, s.Send(true, frames.Pong, payload)
+	}
+	return false, nil
 }
 
 // head sends back both heads, as they were on the connection.

@@ -6,14 +6,15 @@ import WebSocket from "ws";
 const PATIENCE = 3000; // ms without an answer to one message
 const job = JSON.parse(process.argv[2]);
 const version = JSON.parse(readFileSync(new URL("./node_modules/ws/package.json", import.meta.url))).version;
-const report = { client: `ws ${version} on node ${process.versions.node}`, checks: {}, said: [] };
+const report = { client: `ws ${version} on node ${process.versions.node}`, checks: {}, said: [], heard: [] };
 
 function finish() {
   console.log(JSON.stringify(report));
   process.exit(0);
 }
 
-const ws = new WebSocket(job.url, job.protocols || [], { handshakeTimeout: 10000 });
+// With a threshold of 0 nothing is too short to be compressed.
+const ws = new WebSocket(job.url, job.protocols || [], { handshakeTimeout: 10000, perMessageDeflate: { threshold: 0 } });
 const closed = new Promise((resolve) => {
   ws.on("close", (code, reason) => {
     report.close = { code, reason: reason.toString() };
@@ -58,6 +59,21 @@ async function echo(data) {
   return got !== null && got[1] === Buffer.isBuffer(data) && Buffer.compare(got[0], Buffer.from(data)) === 0;
 }
 
+// burst sends all texts at once and notes what comes up to the last of them.
+function burst(texts) {
+  return new Promise((resolve) => {
+    ws.on("close", resolve);
+    ws.on("message", (data) => {
+      report.heard.push(data.toString());
+      if (report.heard.at(-1) === texts.at(-1)) {
+        ws.removeAllListeners("message");
+        resolve();
+      }
+    });
+    for (const text of texts) ws.send(text, ignore);
+  });
+}
+
 ws.on("open", async () => {
   report.protocol = ws.protocol;
   report.extensions = ws.extensions;
@@ -73,7 +89,9 @@ ws.on("open", async () => {
   const answer = await pong;
   report.checks.ping = answer !== null && answer[0].toString() === "are you there";
   for (const text of job.say || []) report.said.push(await echo(text));
-  ws.close(1000, "done");
+  if (job.burst) await burst(job.burst);
+  if (job.end) ws.send(job.end, ignore);
+  else ws.close(1000, "done");
   await closed;
   finish();
 });

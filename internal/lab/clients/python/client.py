@@ -30,6 +30,26 @@ async def ping(ws):
         return False
 
 
+async def burst(ws, texts, heard):
+    """Sends all texts at once and notes what comes up to the last of them."""
+    sending = asyncio.create_task(send_all(ws, texts))
+    try:
+        async for message in ws:
+            heard.append(message)
+            if message == texts[-1]:
+                break
+    finally:
+        await sending
+
+
+async def send_all(ws, texts):
+    try:
+        for text in texts:
+            await ws.send(text)
+    except websockets.ConnectionClosed:
+        pass
+
+
 async def work(job, report):
     async with websockets.connect(
         job["url"], subprotocols=job.get("protocols") or None, open_timeout=10, ping_interval=None
@@ -44,7 +64,13 @@ async def work(job, report):
         checks["ping"] = await ping(ws)
         for text in job.get("say") or []:
             report["said"].append(await echo(ws, text))
-        await ws.close(1000, "done")
+        if job.get("burst"):
+            await burst(ws, job["burst"], report["heard"])
+        if job.get("end"):
+            await ws.send(job["end"])
+            await ws.wait_closed()
+        else:
+            await ws.close(1000, "done")
         report["close"] = {"code": ws.close_code, "reason": ws.close_reason}
 
 
@@ -53,6 +79,7 @@ def main():
         "client": f"websockets {websockets.__version__} on python {platform.python_version()}",
         "checks": {},
         "said": [],
+        "heard": [],
     }
     try:
         asyncio.run(work(json.loads(sys.argv[1]), report))
