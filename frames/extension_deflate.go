@@ -166,21 +166,17 @@ func windowBits(value string) (bits int, ok bool) {
 
 // accepts returns why response does not accept the offer p, or nil.
 func (p deflateParameters) accepts(response deflateParameters) *HandshakeError {
-	// Section 7.1.1.1: "A server accepts an extension negotiation offer that
-	// includes the "server_no_context_takeover" extension parameter by
-	// including the "server_no_context_takeover" extension parameter in the
-	// corresponding extension negotiation response".
-	if p.noTakeover[ToClient] && !response.noTakeover[ToClient] {
-		return deflateError("7.1.1.1", "response without the server_no_context_takeover of the offer")
-	}
+	// A server that accepts server_no_context_takeover or server_max_window_bits
+	// has to say so (Sections 7.1.1.1 and 7.1.2.1), and some do not. Whether to
+	// live with that is the client's affair: with the widest window kept over
+	// all messages, which a response without them means here, what such a
+	// server sends is read right in either case.
 
 	// Section 7.1.2.1: "A server accepts an extension negotiation offer with
 	// this parameter by including the "server_max_window_bits" extension
 	// parameter in the extension negotiation response to send back to the
 	// client with the same or smaller value as the offer."
-	if offered, got := p.bits[ToClient], response.bits[ToClient]; offered != 0 && got == 0 {
-		return deflateError("7.1.2.1", "response without the server_max_window_bits of the offer")
-	} else if offered != 0 && got > offered {
+	if offered, got := p.bits[ToClient], response.bits[ToClient]; offered != 0 && got > offered {
 		return deflateError("7.1.2.1", "response with server_max_window_bits %d, over the %d of the offer", got, offered)
 	}
 

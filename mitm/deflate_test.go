@@ -55,6 +55,14 @@ func openDeflate(t *testing.T, scheme, parameters string, adjust ...func(*Proxy)
 	return newHubWith(t, scheme, answer, rules, adjust...).open()
 }
 
+// parameters agrees on context takeover for both directions, or on none.
+func parameters(takeover bool) string {
+	if takeover {
+		return ""
+	}
+	return "; server_no_context_takeover; client_no_context_takeover"
+}
+
 const long = `{"type":"ticker","sequence":%,"product":"BTC-USD","price":"6000.01","side":"buy"}`
 
 func message(i int) string { return strings.ReplaceAll(long, "%", strings.Repeat("7", i%5+1)) }
@@ -64,11 +72,7 @@ func message(i int) string { return strings.ReplaceAll(long, "%", strings.Repeat
 func TestDeflateIdentity(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
 		for _, takeover := range []bool{true, false} {
-			parameters := ""
-			if !takeover {
-				parameters = "; server_no_context_takeover; client_no_context_takeover"
-			}
-			s := openDeflate(t, scheme, parameters)
+			s := openDeflate(t, scheme, parameters(takeover))
 			for dir := range frames.Direction(2) {
 				from, to := s.sides(dir)
 				d := newDeflater(t, takeover)
@@ -119,11 +123,7 @@ func TestDeflateIdentity(t *testing.T) {
 func TestDeflateDrop(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
 		for _, takeover := range []bool{true, false} {
-			parameters := ""
-			if !takeover {
-				parameters = "; server_no_context_takeover; client_no_context_takeover"
-			}
-			s := openDeflate(t, scheme, parameters)
+			s := openDeflate(t, scheme, parameters(takeover))
 			for dir := range frames.Direction(2) {
 				from, to := s.sides(dir)
 				d := newDeflater(t, takeover)
