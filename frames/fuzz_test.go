@@ -3,10 +3,14 @@ package frames
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -126,6 +130,92 @@ func FuzzDeflateReader(f *testing.F) {
 	})
 }
 
+// Taken in parts, a message is what it is when it is held, and what is refused
+// when held is refused in parts.
+func FuzzStream(f *testing.F) {
+	f.Fuzz(func(t *testing.T, stream []byte, toClient, takeover bool, bits uint8, hold uint16, cuts uint64) {
+		dir := ToServer
+		if toClient {
+			dir = ToClient
+		}
+		c := Context{Takeover: takeover, Bits: minWindowBits + int(bits%8)}
+		want, err := arrive(t, deflateReader(dir, 1<<16, c), &looked{}, stream, atOnce)
+
+		rnd := rand.New(rand.NewPCG(cuts, 0))
+		r, l := longReader(dir, int64(hold%300), 1<<16, 0, &c)
+		got, inParts := arrive(t, r, l, stream, func() int {
+			if rnd.IntN(8) == 0 {
+				r.Release()
+			}
+			return 1 + rnd.IntN(1<<rnd.IntN(8))
+		})
+		if err != nil && inParts == nil {
+			t.Fatalf("in parts nothing was refused that is %v", err)
+		}
+		data := func(list []Message) (data []string) {
+			for _, m := range list {
+				if !m.Opcode.IsControl() {
+					data = append(data, fmt.Sprintf("%v %v %d %x %x", m.Opcode, m.Compressed, m.Frames, m.Data, m.Wire))
+				}
+			}
+			return data
+		}
+		whole, parts := data(want.messages), data(got.messages)
+		if len(parts) > len(whole) || inParts == nil && len(parts) < len(whole) || !slices.Equal(whole[:len(parts)], parts) {
+			t.Fatalf("whole %q, %v\nin parts %q, %v", whole, err, parts, inParts)
+		}
+	})
+}
+
+// lawful is what RFC 6455, Section 5.4, allows: T a message of one frame, t the
+// first of several, k and K those that continue and end it, c a control frame, X
+// a close frame.
+var lawful = regexp.MustCompile(`^(?:[cT]|t[ck]*K)*(?:t[ck]*)?X?$`)
+
+func FuzzSequence(f *testing.F) {
+	f.Fuzz(func(t *testing.T, headers []byte, toClient, deflate bool) {
+		s := sequence{deflate: deflate}
+		if toClient {
+			s.dir = ToClient
+		}
+		var so strings.Builder
+		for len(headers) >= 2 {
+			h := Header{Fin: headers[0]&0x80 != 0, RSV: headers[0] >> 4 & 7, Opcode: Opcode(headers[0] & 15), Masked: headers[1]&0x80 != 0, Length: int64(headers[1] & 0x7f)}
+			headers = headers[2:]
+			bad := h.Masked == toClient || h.RSV&3 != 0 || h.RSV == 4 && (!deflate || h.Opcode != Text && h.Opcode != Binary)
+			kind := "?"
+			switch {
+			case h.Opcode == Close:
+				kind = "X"
+				bad = bad || !h.Fin || h.Length > 125
+			case h.Opcode == Ping || h.Opcode == Pong:
+				kind = "c"
+				bad = bad || !h.Fin || h.Length > 125
+			case h.Opcode == Continuation && h.Fin:
+				kind = "K"
+			case h.Opcode == Continuation:
+				kind = "k"
+			case h.Opcode <= Binary && h.Fin:
+				kind = "T"
+			case h.Opcode <= Binary:
+				kind = "t"
+			}
+			e := s.check(h)
+			if ok := !bad && lawful.MatchString(so.String()+kind); ok != (e == nil) {
+				t.Fatalf("after %q, %+v: %v", so.String(), h, e)
+			}
+			if e != nil {
+				if e.Code != ProtocolErrorCode || e.Section == "" || e.Reason == "" {
+					t.Fatalf("%+v", e)
+				}
+				return
+			}
+			s.advance(h)
+			so.WriteString(kind)
+		}
+	})
+}
+
 func FuzzClose(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte, code uint16) {
 		if c, reason, err := ParseClose(payload); err == nil && len(payload) <= maxControl {
@@ -144,7 +234,7 @@ func FuzzClose(f *testing.F) {
 
 // A fuzz target without seeds would test next to nothing, and not say so.
 func TestFuzzSeeds(t *testing.T) {
-	for _, target := range []string{"FuzzHeader", "FuzzReader", "FuzzDeflateReader", "FuzzClose"} {
+	for _, target := range []string{"FuzzHeader", "FuzzReader", "FuzzDeflateReader", "FuzzStream", "FuzzSequence", "FuzzClose"} {
 		if seeds, err := os.ReadDir(filepath.Join("testdata", "fuzz", target)); err != nil || len(seeds) < 5 {
 			t.Errorf("%s has %d seeds: %v", target, len(seeds), err)
 		}

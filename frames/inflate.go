@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
+// ratioFloor is how much a message may inflate to before its ratio counts. A
+// small one may well be a short reference to a long message before it.
+const ratioFloor = 1 << 20
+
 // ErrTooLarge is the outcome of a message that inflates to more than was
 // allowed. The next message of the same [Inflater] is readable all the same.
 var ErrTooLarge = errors.New("inflated message over the limit")
-
-// ratioFloor is how much a message may inflate to before its ratio counts. A
-// small one may well be a short reference to a long message before it.
-const ratioFloor = 64 << 10
 
 // inflateTail is what the sender has cut off. RFC 7692, Section 7.2.2: "Append
 // 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the
@@ -27,15 +27,22 @@ var inflateTail = []byte{0x00, 0x00, 0xff, 0xff}
 // An Inflater that is dropped without Close leaves its buffers to the garbage
 // collector.
 type Inflater struct {
-	// MaxRatio is how many bytes a message may inflate to for each byte of its
-	// compressed payload, once it is over 64 KiB. Zero means any number; the
-	// format itself has no more than 1032.
-	MaxRatio int64
-
 	takeover bool
 	window   window
 	out      *buffer
 	err      error // of every further call
+
+	decoder *decoder // of the message that has begun and not ended
+	caps    caps     // of that message
+	fed     int64    // bytes of its payload so far
+}
+
+// caps bound one message, in bytes inflated.
+type caps struct {
+	hold  int64             // what is over it goes to look
+	max   int64             // and what is over this nowhere
+	ratio int64             // over hold, max for each byte of payload; 0: any
+	look  func(data []byte) // if nil, max is no more than hold
 }
 
 // NewInflater returns an Inflater for the direction that c was agreed for. Bits
@@ -55,54 +62,117 @@ func NewInflater(c Context) *Inflater {
 // ProtocolError the direction is lost, since nobody knows the window of the
 // receiver; every further call returns the same error.
 func (f *Inflater) Inflate(limit int64, payload ...[]byte) ([]byte, error) {
-	if f.err != nil {
-		return nil, f.err
-	}
 	size := 0
 	for _, p := range payload {
 		size += len(p)
 	}
 	limit = max(limit, 0)
-	if f.MaxRatio > 0 && int64(size) <= limit/f.MaxRatio {
-		limit = min(limit, max(int64(size)*f.MaxRatio, ratioFloor))
+	f.begin(caps{hold: limit, max: limit}, size)
+	for _, p := range payload {
+		f.write(p) // end has the outcome
+	}
+	data, _, err := f.end()
+	return data, err
+}
+
+// begin begins a message whose payload has size bytes, or so.
+func (f *Inflater) begin(c caps, size int) {
+	if f.err != nil {
+		return
 	}
 	if f.out == nil {
 		// Text shrinks to a third or so; and a limit is no reason for a buffer
 		// that is larger than the message needs.
-		f.out = newBuffer(int(min(4*int64(size), limit, 1<<20-matchRoom)) + matchRoom)
+		f.out = newBuffer(int(min(4*int64(size), c.hold, 1<<20-matchRoom)) + matchRoom)
 	}
-	d := decoders.Get().(*decoder)
-	d.start(f, limit)
-	err := d.message(payload)
-	data := d.out[:d.o:d.o]
-	d.stop()
-	decoders.Put(d)
+	f.caps, f.fed = c, 0
+	f.decoder = decoders.Get().(*decoder)
+	f.decoder.start(f)
+}
 
-	if err == nil || err == ErrTooLarge {
-		if f.takeover {
-			f.window.append(data)
-		}
-	} else {
+// write takes a piece of the payload of the message. Its outcome is that of the
+// message so far.
+func (f *Inflater) write(payload []byte) error {
+	if f.err != nil {
+		return f.err
+	}
+	c, d := &f.caps, f.decoder
+	f.fed += int64(len(payload))
+	d.limit = c.max
+	if c.ratio > 0 && f.fed <= c.max/c.ratio {
+		d.limit = min(c.max, max(f.fed*c.ratio, ratioFloor))
+	}
+	d.feed(payload)
+	if err := d.outcome(); err != nil {
+		return f.fail(err)
+	}
+	if d.size() > c.hold {
+		c.look(d.out[d.seen:d.o])
+		d.seen = d.o
+	}
+	return nil
+}
+
+// end ends the message. If it is over hold then look has seen all of it, and
+// data is nil.
+func (f *Inflater) end() (data []byte, looked bool, err error) {
+	if f.err != nil {
+		return nil, false, f.err
+	}
+	d := f.decoder
+	d.end()
+	err = d.outcome()
+	data, looked = d.out[:d.o:d.o], d.size() > f.caps.hold
+	if f.takeover && (err == nil || err == ErrTooLarge) {
+		f.window.append(data)
+	}
+	if looked && err == nil {
+		f.caps.look(d.out[d.seen:d.o])
+	}
+	f.stop()
+	if err != nil {
+		f.Release()
+		return nil, false, f.fail(err)
+	}
+	if looked {
+		f.Release()
+		return nil, true, nil
+	}
+	return data, false, nil
+}
+
+// fail makes err, unless it is ErrTooLarge, that of every further call.
+func (f *Inflater) fail(err error) error {
+	if err != ErrTooLarge {
 		f.err = err
 		f.Close()
 	}
-	if err != nil {
-		f.Release()
-		return nil, err
+	return err
+}
+
+// stop gives the decoder back.
+func (f *Inflater) stop() {
+	if f.decoder != nil {
+		f.decoder.stop()
+		decoders.Put(f.decoder)
+		f.decoder, f.caps.look = nil, nil
 	}
-	return data, nil
 }
 
 // Release ends the life of what Inflate returned and gives it back to the
-// pool. The window is kept.
+// pool. The window is kept, and so is all that belongs to a message of which
+// only a part has come.
 func (f *Inflater) Release() {
-	f.out.free()
-	f.out = nil
+	if f.decoder == nil {
+		f.out.free()
+		f.out = nil
+	}
 }
 
 // Close gives everything back to the pool. After it, Inflate takes what comes
 // for the first message of a direction.
 func (f *Inflater) Close() {
+	f.stop()
 	f.Release()
 	f.window.free()
 }

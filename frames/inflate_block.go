@@ -18,13 +18,13 @@ type decoder struct {
 	n    uint
 
 	// Output is out[:o], and dropped bytes that are gone from before it.
-	buf     *buffer // of out
-	out     []byte
+	f       *Inflater
+	out     []byte // f.out
 	o       int
 	dropped int64
+	seen    int // out[:seen] was shown to look, or is of no interest
 	limit   int64
-	keep    bool // what follows the limit is needed for the window
-	window  *window
+	window  *window // of f
 
 	state     state
 	final     bool   // BFINAL of the block
@@ -50,6 +50,7 @@ const (
 	maxWindow = 1 << maxWindowBits
 	maxMatch  = 258
 	matchRoom = maxMatch + 8 // a match is copied in words
+	slideRoom = 4 * maxWindow
 )
 
 func newDecoder() any {
@@ -60,23 +61,20 @@ func newDecoder() any {
 	return d
 }
 
-func (d *decoder) start(f *Inflater, limit int64) {
+func (d *decoder) start(f *Inflater) {
 	d.bits, d.n = 0, 0
-	d.buf, d.out, d.o, d.dropped = f.out, f.out.b[:cap(f.out.b)], 0, 0
-	d.limit, d.keep, d.window = limit, f.takeover, &f.window
+	d.f, d.out, d.o, d.dropped, d.seen = f, f.out.b[:cap(f.out.b)], 0, 0, 0
+	d.limit, d.window = f.caps.max, &f.window
 	d.state, d.final, d.fault = atHeader, false, ""
 }
 
 // stop lets go of all that belongs to others.
 func (d *decoder) stop() {
-	d.src, d.buf, d.out, d.window = nil, nil, nil, nil
+	d.src, d.f, d.out, d.window = nil, nil, nil, nil
 }
 
-// message decodes the payload of one message.
-func (d *decoder) message(payload [][]byte) error {
-	for _, p := range payload {
-		d.feed(p)
-	}
+// end decodes the end of the message.
+func (d *decoder) end() {
 	d.feed(inflateTail)
 	// A receiver that does not look whether a message ends between two blocks
 	// takes the beginning of the next one for the rest of this one, and sees
@@ -87,8 +85,12 @@ func (d *decoder) message(payload [][]byte) error {
 	if d.fault == "" && (d.state != atHeader || d.n != 0) {
 		d.fault = "ends within a block"
 	}
+}
+
+// outcome is what has become of the message so far.
+func (d *decoder) outcome() error {
 	switch {
-	case d.tooLarge() && (d.fault == "" || !d.keep):
+	case d.tooLarge() && (d.fault == "" || !d.f.takeover):
 		return ErrTooLarge
 	case d.fault != "":
 		return &ProtocolError{
@@ -167,8 +169,8 @@ func (d *decoder) header() bool {
 	return true
 }
 
-// end is the end of a block.
-func (d *decoder) end() bool {
+// endBlock is the end of a block.
+func (d *decoder) endBlock() bool {
 	// RFC 7692, Section 7.2.1: "When any DEFLATE block with the "BFINAL" bit
 	// set to 1 doesn't end at a byte boundary, an endpoint MUST add minimal
 	// padding bits of 0 to make it end at a byte boundary. The next DEFLATE
@@ -202,7 +204,7 @@ func (d *decoder) stored() bool {
 		d.o += n
 		d.left -= n
 	}
-	return d.end()
+	return d.endBlock()
 }
 
 // fill takes bits until there are 56 at least, or no more.
@@ -228,22 +230,46 @@ func (d *decoder) drop(n uint) {
 }
 
 // tooLarge reports whether there is more output than is allowed.
-func (d *decoder) tooLarge() bool { return d.dropped+int64(d.o) > d.limit }
+func (d *decoder) tooLarge() bool { return d.size() > d.limit }
+
+// size is how much was decoded so far.
+func (d *decoder) size() int64 { return d.dropped + int64(d.o) }
 
 // room makes room for one more match. It reports false if nobody wants more.
 func (d *decoder) room() bool {
-	if d.tooLarge() {
-		if !d.keep {
-			return false
-		}
-		if len(d.out) >= 2*maxWindow {
-			d.dropped += int64(d.o - maxWindow)
-			d.o = copy(d.out, d.out[d.o-maxWindow:d.o])
-			return true
-		}
+	large := d.tooLarge()
+	if large && !d.f.takeover {
+		return false
 	}
-	d.buf.b = d.out[:d.o]
-	d.buf.extend(2*len(d.out) - d.o)
-	d.out = d.buf.b[:cap(d.buf.b)]
+	if d.o > maxWindow && (large || d.f.caps.look != nil && d.size() > d.f.caps.hold) {
+		if !large {
+			d.f.caps.look(d.out[d.seen:d.o])
+		}
+		d.slide()
+		return true
+	}
+	d.grow(2 * len(d.out))
 	return true
+}
+
+// slide drops all output but the window. From now on that is done often, in a
+// small buffer.
+func (d *decoder) slide() {
+	d.dropped += int64(d.o - maxWindow)
+	last := d.out[d.o-maxWindow : d.o]
+	if len(d.out) == slideRoom {
+		d.o = copy(d.out, last)
+	} else {
+		b := newBuffer(slideRoom)
+		d.o = copy(b.b[:cap(b.b)], last)
+		d.f.out.free()
+		d.f.out, d.out = b, b.b[:cap(b.b)]
+	}
+	d.seen = d.o
+}
+
+func (d *decoder) grow(n int) {
+	d.f.out.b = d.out[:d.o]
+	d.f.out.extend(n - d.o)
+	d.out = d.f.out.b[:cap(d.f.out.b)]
 }

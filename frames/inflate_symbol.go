@@ -206,5 +206,5 @@ loop:
 		o = end
 	}
 	d.pos, d.bits, d.n, d.o = pos, bits, n, o
-	return more && d.end()
+	return more && d.endBlock()
 }

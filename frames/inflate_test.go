@@ -163,16 +163,17 @@ func TestInflateBomb(t *testing.T) {
 		if _, err := f.Inflate(10, word); err != nil {
 			t.Fatal(err)
 		}
-		d := newDecoder().(*decoder)
-		f.out = newBuffer(0)
-		d.start(f, limit)
-		if err := d.message([][]byte{zeros}); err != ErrTooLarge || d.dropped+int64(d.o) != size {
-			t.Fatalf("limit %d: %d bytes, %v", limit, d.dropped+int64(d.o), err)
+		f.begin(caps{hold: limit, max: limit}, len(zeros))
+		d := f.decoder
+		if err := f.write(zeros); err != ErrTooLarge || d.size() != size {
+			t.Fatalf("limit %d: %d bytes, %v", limit, d.size(), err)
 		}
-		if most := 2 * max(int(limit)+matchRoom, maxWindow); cap(d.out) > most {
-			t.Errorf("limit %d: a buffer of %d bytes, over %d", limit, cap(d.out), most)
+		if most := 2 * max(int(limit)+matchRoom, slideRoom); cap(d.out) > most {
+			t.Errorf("limit %d: a buffer of %d bytes", limit, cap(d.out))
 		}
-		f.Release()
+		if _, _, err := f.end(); err != ErrTooLarge {
+			t.Errorf("limit %d: %v", limit, err)
+		}
 		if _, err := f.Inflate(limit, zeros); err != ErrTooLarge {
 			t.Errorf("limit %d: %v", limit, err)
 		}
@@ -205,23 +206,34 @@ func TestInflateRatio(t *testing.T) {
 	}{
 		{ratioFloor, 1, nil},
 		{ratioFloor + 1, 1, ErrTooLarge},
-		{1 << 20, 500, ErrTooLarge},
-		{1 << 20, 1032, nil},
-		{1 << 20, 0, nil},
+		{8 << 20, 500, ErrTooLarge},
+		{8 << 20, 1032, nil},
+		{8 << 20, 0, nil},
 	} {
-		_, zeros, _ := bomb(t, c.size)
-		f := NewInflater(Context{Takeover: true, Bits: maxWindowBits})
-		f.Inflate(10, mustWord(t))
-		f.MaxRatio = c.ratio
-		if _, err := f.Inflate(1<<40, zeros); err != c.want {
-			t.Errorf("%d bytes in %d, ratio %d: %v", c.size, len(zeros), c.ratio, err)
+		word, zeros, again := bomb(t, c.size)
+		for pieces := 1; pieces <= 2; pieces++ {
+			f := NewInflater(Context{Takeover: true, Bits: maxWindowBits})
+			f.Inflate(10, word)
+			looked := 0
+			f.begin(caps{hold: 10, max: 1 << 40, ratio: c.ratio, look: func(b []byte) { looked += len(b) }}, 0)
+			var err error
+			for _, p := range [][]byte{zeros[:len(zeros)/2*(pieces-1)], zeros[len(zeros)/2*(pieces-1):]} {
+				if e := f.write(p); err == nil {
+					err = e
+				}
+			}
+			f.end()
+			if err != c.want {
+				t.Errorf("%d bytes in %d, ratio %d: %v", c.size, len(zeros), c.ratio, err)
+			}
+			if err == nil && looked != c.size {
+				t.Errorf("%d bytes, looked at %d", c.size, looked)
+			}
+			if got, err := f.Inflate(1000, again); err != nil || !bytes.Equal(got, append(make([]byte, 300), "detonation"...)) {
+				t.Errorf("then %q, %v", got, err)
+			}
 		}
 	}
-}
-
-func mustWord(t testing.TB) []byte {
-	word, _, _ := bomb(t, 1)
-	return word
 }
 
 func TestInflateCorrupt(t *testing.T) {

@@ -20,16 +20,28 @@ type Message struct {
 	// Compressed tells that the message was received with RSV1 set (RFC 7692,
 	// Section 6).
 	Compressed bool
+	// Part tells of a message over hold that it is taken in parts ([Reader.Stream]).
+	// Its data went to the function given there; Wire is of this part, and
+	// Frames counts those begun so far.
+	Part Part
 }
+
+// A Part says how much of the message that was sent a [Message] is.
+type Part uint8
+
+// What a Message may be.
+const (
+	Whole    Part = iota
+	MorePart      // a part, and not the last
+	LastPart      // the last part, which may be the only one
+)
 
 // check returns the violation in the payload of m, or nil.
 func (m Message) check() *ProtocolError {
 	switch m.Opcode {
 	case Text:
-		// Section 5.6: "a particular text frame might include a partial UTF-8
-		// sequence; however, the whole message MUST contain valid UTF-8."
 		if !utf8.Valid(m.Data) {
-			return violation(InvalidPayload, "5.6", "text message is not UTF-8")
+			return notUTF8()
 		}
 	case Close:
 		return checkClose(m.Data)

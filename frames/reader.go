@@ -2,7 +2,6 @@ package frames
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 )
@@ -31,6 +30,12 @@ type Reader struct {
 	scratch *buffer // unmasked payload of a message that is one frame
 
 	inflater *Inflater // nil unless permessage-deflate was agreed on
+
+	// Messages over hold are taken in parts if there is a look; otherwise they
+	// are refused.
+	parts caps
+	look  func(Message)
+	long  long // the message over hold that is being received
 
 	// The fragmented message that is being received. Once it is complete it
 	// stays for the caller to look at until the next call, which frees it.
@@ -69,13 +74,17 @@ func (r *Reader) UseDeflate(c Context) {
 //   - n == 0, err == nil: b holds no whole frame. Call again with the same
 //     bytes and more; [Reader.Need] tells how many it takes.
 //   - n > 0, m.Opcode == [Continuation]: b[:n] was a fragment, which the Reader
-//     now holds. m is the zero Message.
+//     now holds, or something to be passed over after an error. m is the zero
+//     Message.
 //   - n > 0, any other opcode: m is a control frame, which may have overtaken
-//     held fragments, or a data message that is complete with b[:n]. If the
-//     message is a single frame then m.Wire is b[:n] itself, and m.Data is a
-//     part of it unless the frame is masked.
-//   - err != nil: a [*ProtocolError]. Nothing is consumed, the held fragments
-//     are gone, and every further call returns the same error.
+//     held fragments, or a data message that is complete with b[:n], or with
+//     [Reader.Stream] a part of one. If the message is a single frame then
+//     m.Wire is b[:n] itself, and m.Data is a part of it unless the frame is
+//     masked.
+//   - err != nil: a [*ProtocolError]; the held fragments are gone. If its code
+//     is [MessageTooBig], then the Reader is still in step: called with b[n:],
+//     it passes over the rest of that message and reads those that follow. Any
+//     other error is that of every further call.
 //
 // A header that is wrong, or that makes the message too big, is refused before
 // its payload has arrived. The cost of a call that finds no whole frame does
@@ -92,6 +101,9 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 	if r.complete {
 		r.forget()
 	}
+	if r.long.left > 0 {
+		return r.part(b, 0)
+	}
 
 	h, n, err := ConsumeHeader(b)
 	if err != nil {
@@ -101,9 +113,20 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 		r.need = headerLength(b)
 		return Message{}, 0, nil
 	}
-	if e := r.check(h); e != nil {
+	if e := r.seq.check(h); e != nil {
 		e.Header = bytes.Clone(b[:n])
 		return Message{}, 0, r.fail(e)
+	}
+	if !h.Opcode.IsControl() {
+		if e := r.check(h); e != nil {
+			e.Header = bytes.Clone(b[:n])
+			return Message{}, 0, e
+		}
+		if r.long.on {
+			r.long.start(h)
+			r.seq.advance(h)
+			return r.part(b, n)
+		}
 	}
 	end := n + int(h.Length) // check has bounded it
 	if len(b) < end {
@@ -114,7 +137,7 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 	r.need = minHeader
 	wire, payload := b[:end:end], b[n:end:end]
 	if h.Opcode.IsControl() || (h.Fin && !r.seq.inside) {
-		m = Message{Opcode: h.Opcode, Data: r.unmask(h, payload), Wire: wire, Frames: 1, Compressed: h.RSV == rsv1}
+		m = Message{Opcode: h.Opcode, Data: r.unmask(h, payload, 0), Wire: wire, Frames: 1, Compressed: h.RSV == rsv1}
 	} else {
 		r.take(h, wire, payload)
 		if h.Fin {
@@ -125,6 +148,10 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 	r.seq.advance(h)
 	if e := r.inflate(&m); e != nil {
 		e.Header = bytes.Clone(b[:n])
+		if e.Code == MessageTooBig { // all of it is here, and inflated
+			r.forget()
+			return Message{}, end, e
+		}
 		return Message{}, 0, r.fail(e)
 	}
 	if e := m.check(); e != nil {
@@ -139,8 +166,8 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 // frame whose header is known.
 func (r *Reader) Need() int { return r.need }
 
-// Pending reports whether a part of a fragmented message is being held.
-func (r *Reader) Pending() bool { return r.seq.inside }
+// Pending reports whether a message has begun that is not complete.
+func (r *Reader) Pending() bool { return r.seq.inside || r.long.on }
 
 // Release ends the life of the last Message and gives what the Reader does not
 // need while it is idle back to the pool. Fragments of a message that is still
@@ -156,31 +183,54 @@ func (r *Reader) Release() {
 	}
 }
 
-// check returns the violation that h would be as the next header, by the order
-// of frames or by size, or nil.
+// check returns the violation that h would be by the size of its message, or
+// nil. It makes a message that gets over hold a long one.
 func (r *Reader) check(h Header) *ProtocolError {
-	if e := r.seq.check(h); e != nil || h.Opcode.IsControl() {
-		return e
-	}
 	// Section 10.4: "Implementations that have implementation- and/or
 	// platform-specific limitations regarding the frame size or total message
 	// size after reassembly from multiple frames MUST protect themselves
 	// against exceeding those limits."
-	held := int64(0)
-	if r.seq.inside {
-		held = int64(len(r.data.b))
+	l := &r.long
+	if l.skip {
+		return nil
 	}
-	limit := r.hold
+	size, count, limit := int64(0), 0, r.hold
+	switch {
+	case l.on:
+		size, count, limit = l.size, l.frames, r.parts.max
+	case r.seq.inside:
+		size, count = int64(len(r.data.b)), r.frames
+	}
 	if h.RSV == rsv1 || r.seq.inside && r.deflated {
 		limit = deflateBound(limit)
 	}
-	if h.Length > limit-held { // and not a sum, which could overflow
-		return violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d bytes", r.hold))
+	var e *ProtocolError
+	switch {
+	case count == maxFragments:
+		e = violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d frames", maxFragments))
+	case h.Length <= limit-size: // and not a sum, which could overflow
+		return nil
+	case r.look != nil && !l.on:
+		r.begin(h, false)
+		return r.check(h) // by the other limit
+	default:
+		e = r.tooBig("")
 	}
-	if r.seq.inside && r.frames == maxFragments {
-		return violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d frames", maxFragments))
+	if l.on {
+		l.skip = true
+	} else {
+		r.begin(h, true)
 	}
-	return nil
+	return e
+}
+
+// tooBig is the violation of a message over the last limit.
+func (r *Reader) tooBig(when string) *ProtocolError {
+	limit := r.hold
+	if r.look != nil {
+		limit = r.parts.max
+	}
+	return violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d bytes%s", limit, when))
 }
 
 // deflateBound is how long a compressed message may be for one of n bytes: what
@@ -194,21 +244,28 @@ func (r *Reader) inflate(m *Message) *ProtocolError {
 	if !m.Compressed {
 		return nil
 	}
-	data, err := r.inflater.Inflate(r.hold, m.Data)
-	if err == nil {
-		m.Data = data
-		return nil
+	c := caps{hold: r.hold, max: r.hold}
+	if r.look != nil {
+		c = r.parts
 	}
-	var e *ProtocolError // on the heap, so not before there is an error
-	if errors.As(err, &e) {
-		c := *e
-		return &c
+	l := &r.long
+	l.opcode, l.deflated = m.Opcode, true
+	r.inflater.begin(c, len(m.Data))
+	r.note(r.inflater.write(m.Data))
+	data, looked, err := r.inflater.end()
+	r.note(err)
+	r.ended()
+	if m.Data = data; looked {
+		m.Part = LastPart
 	}
-	return violation(MessageTooBig, "10.4", fmt.Sprintf("message over %d bytes when inflated", r.hold))
+	e := l.problem
+	*l = long{}
+	return e
 }
 
-// unmask returns the payload of a frame as the application sees it.
-func (r *Reader) unmask(h Header, payload []byte) []byte {
+// unmask returns payload, which begins at pos of that of a frame, as the
+// application sees it.
+func (r *Reader) unmask(h Header, payload []byte, pos int) []byte {
 	if !h.Masked || len(payload) == 0 {
 		return payload
 	}
@@ -217,7 +274,7 @@ func (r *Reader) unmask(h Header, payload []byte) []byte {
 		r.scratch = newBuffer(len(payload))
 	}
 	data := r.scratch.b[:len(payload):len(payload)]
-	Mask(data, payload, h.Mask, 0)
+	Mask(data, payload, h.Mask, pos)
 	return data
 }
 
@@ -249,6 +306,7 @@ func (r *Reader) forget() {
 func (r *Reader) fail(err error) error {
 	r.err = err
 	r.forget()
+	r.long = long{}
 	r.Release()
 	if r.inflater != nil {
 		r.inflater.Close()

@@ -24,6 +24,9 @@ type direction struct {
 	in    []byte  // received, not yet judged: a part of a frame
 	late  error   // came with the last bytes, counts when they are done
 
+	stream *streamed // a message over Hold, of which a part has come
+	pass   *pass     // of the batch
+
 	takeover bool // compressed messages build on those before them
 	behind   bool // the receiver lacks one that later ones build on
 
@@ -43,11 +46,18 @@ func newDirection(r *relay, dir frames.Direction, src, dst *leg) *direction {
 		d.reader.UseDeflate(c[dir])
 		d.takeover = c[dir].Takeover
 	}
+	if p := r.proxy; p.Stream {
+		d.reader.Stream(p.maxMessage(), p.MaxRatio, d.look)
+	}
 	return d
 }
 
 // run carries messages until the direction ends, and says so.
-func (d *direction) run() { d.relay.finished(d, d.carry()) }
+func (d *direction) run() {
+	err := d.carry()
+	d.abandon()
+	d.relay.finished(d, err)
+}
 
 func (d *direction) carry() error {
 	defer func() { giveBuffer(d.in) }()
@@ -144,18 +154,21 @@ func (d *direction) limitSilence() {
 // batch judges all messages that are whole in b, records them and forwards
 // those which may pass, and returns how many bytes of b it is done with.
 func (d *direction) batch(b []byte) (n int, err error) {
-	if p := d.relay.proxy.Policy(); p != d.policy {
+	if p := d.relay.proxy.Policy(); p != d.policy && d.stream == nil {
 		d.policy, d.scope = p, p.Scope(d.relay.ws.Upgrade)
 	}
-	p := passes.Get().(*pass)
+	p := d.newPass()
 	defer p.free()
-	p.direction, p.now = d, time.Now()
 	start := 0 // b[start:n] may pass and has not left yet
 	for n < len(b) && p.err == nil && !d.closed.Load() && !d.relay.closing.Load() {
+		if d.behind { // look may forward
+			p.forward(b[start:n])
+			start = n
+		}
 		m, k, err := d.reader.Next(b[n:])
 		if err != nil {
 			p.forward(b[start:n])
-			return n, p.violation(err)
+			return n + k, p.violation(err)
 		}
 		if k == 0 {
 			break
@@ -164,6 +177,17 @@ func (d *direction) batch(b []byte) (n int, err error) {
 			p.forward(b[start:n])
 			n += k
 			start = n
+			continue
+		}
+		if m.Part != frames.Whole {
+			p.forward(b[start:n])
+			n += k
+			start = n
+			if end := p.part(&m); end != nil {
+				err := p.flush()
+				d.relay.offend(d.dir, *end, end.reason)
+				return n, err
+			}
 			continue
 		}
 		switch end := p.judge(&m); {
@@ -197,6 +221,14 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	}
 	p.forward(b[start:n])
 	return n, p.flush()
+}
+
+// newPass begins the work on a batch.
+func (d *direction) newPass() *pass {
+	p := passes.Get().(*pass)
+	p.direction, p.now = d, time.Now()
+	d.pass = p
+	return p
 }
 
 // seenClose ends the direction: its peer has sent Close. The other peer is to

@@ -15,7 +15,12 @@ import (
 // where a PMCE is in use, this bit [RSV1] indicates whether a message is
 // compressed or not" (RFC 7692, Section 6), each by itself.
 func (d *direction) frame(op frames.Opcode, data []byte) []byte {
-	h := frames.Header{Fin: true, Opcode: op, Masked: d.dir == frames.ToServer}
+	return d.fragment(op, true, data)
+}
+
+// fragment makes one of several frames.
+func (d *direction) fragment(op frames.Opcode, fin bool, data []byte) []byte {
+	h := frames.Header{Fin: fin, Opcode: op, Masked: d.dir == frames.ToServer}
 	if h.Masked {
 		rand.Read(h.Mask[:])
 	}

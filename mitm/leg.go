@@ -19,6 +19,7 @@ type leg struct {
 
 	mu     sync.Mutex
 	closed bool // a Close frame was sent; nothing may follow (RFC 6455, Section 5.5.1)
+	cut    bool // what was sent ends within a frame; only the rest of it may follow
 }
 
 // conn is what carries plaintext: TLS, or the socket itself.

@@ -18,6 +18,7 @@ type pass struct {
 	now       time.Time
 	verdict   policy.Verdict // on the last message
 	held      bool           // the destination gathers
+	cut       bool           // what is forwarded next ends within a frame
 	err       error
 	n         int
 	events    [passSize]audit.Event
@@ -29,7 +30,8 @@ const passSize = 64
 var passes = sync.Pool{New: func() any { return new(pass) }}
 
 func (p *pass) free() {
-	p.direction, p.verdict, p.err, p.n, p.held = nil, policy.Verdict{}, nil, 0, false
+	p.direction.pass = nil
+	p.direction, p.verdict, p.err, p.n, p.held, p.cut = nil, policy.Verdict{}, nil, 0, false, false
 	passes.Put(p)
 }
 
@@ -89,6 +91,9 @@ func (p *pass) violation(err error) error {
 	if !errors.As(err, &v) {
 		v = &frames.ProtocolError{Code: frames.InternalError, Reason: err.Error()}
 	}
+	if d.stream != nil {
+		p.ended(policy.Verdict{}, "ended within the message")
+	}
 	e := p.event(audit.WSViolation)
 	*e.Msg = audit.Message{Dir: d.dir.String()}
 	e.Action, e.Code, e.Evidence = policy.Close.String(), int(v.Code), v.Header
@@ -131,6 +136,7 @@ func (p *pass) forward(b []byte) {
 		p.held = true
 	}
 	_, p.err = dst.Write(b)
+	dst.cut, p.cut = p.cut, false
 	if p.direction.closed.Load() {
 		dst.closed = true // b ends in a Close frame
 	}

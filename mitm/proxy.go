@@ -77,8 +77,22 @@ type Proxy struct {
 	// long. If zero, never.
 	IdleTimeout time.Duration
 	// Hold is the size of the largest message that is held whole, in bytes of
-	// payload. A larger one ends the connection with 1009. If zero, 1 MiB.
+	// inflated payload. If zero, 1 MiB. A larger one ends the connection with
+	// 1009, unless Stream is set.
 	Hold int64
+	// Stream lets messages over Hold pass in parts, as they are judged: a match
+	// of up to 4 KiB is found wherever it is, and the last byte of a message
+	// leaves after the verdict on all of it. A message that must not pass ends
+	// the connection, since a part of it has.
+	Stream bool
+	// MaxMessage is the size of the largest message that may pass with Stream,
+	// in bytes of inflated payload. A larger one ends the connection with 1009.
+	// If zero, 64 MiB.
+	MaxMessage int64
+	// MaxRatio is how many bytes a message over Hold and 1 MiB may inflate to for
+	// each byte of its payload. More end the connection with 1009. If zero, any
+	// number, which the format limits to 1032.
+	MaxRatio int64
 	// Log takes what an operator should see. If nil, slog.Default.
 	Log *slog.Logger
 
@@ -102,6 +116,13 @@ func (p *Proxy) hold() int64 {
 		return p.Hold
 	}
 	return 1 << 20
+}
+
+func (p *Proxy) maxMessage() int64 {
+	if p.MaxMessage > 0 {
+		return p.MaxMessage
+	}
+	return 64 << 20
 }
 
 func (p *Proxy) log() *slog.Logger {

@@ -135,7 +135,9 @@ func reasonFor(code frames.Code, reason string) string {
 	return reason
 }
 
-// sendClose sends a Close frame, unless one was sent on this leg already.
+// sendClose sends a Close frame, unless one was sent on this leg already. Within
+// a frame none can be sent, so the peer gets the end of the connection, and the
+// message there remains incomplete.
 func (l *leg) sendClose(code frames.Code, reason string, masked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,6 +145,11 @@ func (l *leg) sendClose(code frames.Code, reason string, masked bool) {
 		return
 	}
 	l.closed = true
+	if l.cut {
+		l.wire.flush()
+		l.closeWrite(false)
+		return
+	}
 	h := frames.Header{Fin: true, Opcode: frames.Close, Masked: masked}
 	if masked {
 		rand.Read(h.Mask[:])

@@ -17,6 +17,7 @@ type matcher struct {
 	about     [5]bitset // rules by opcode, in the order of opcodeNames
 	asking    bitset    // rules that need to know what the automaton finds
 	always    bitset    // rules that may match whatever it finds
+	loose     bitset    // rules with a regex that may match whatever it finds
 	slots     int
 	marks     sync.Pool // *marks
 }
@@ -35,10 +36,11 @@ type regex struct {
 	slot     int      // where the automaton reports the literals
 	least    int      // bytes that each match has at least
 	at       Error    // where it is written
+	open     *openRegex
 }
 
 func newRegex(re *regexp.Regexp, at Error) regex {
-	r := regex{re: re, at: at}
+	r := regex{re: re, at: at, open: &openRegex{text: re.String()}}
 	// The flags are those of regexp.Compile, which has accepted the text.
 	if tree, err := syntax.Parse(re.String(), syntax.Perl); err == nil {
 		r.literals, r.run, r.least = required(tree), longRun(tree), new(run).add(tree)
@@ -54,7 +56,7 @@ func (r *regex) match(data []byte) bool {
 }
 
 func newMatcher(rules []*rule) (*matcher, []SlowRule) {
-	m := &matcher{rules: rules, asking: newBitset(len(rules)), always: newBitset(len(rules))}
+	m := &matcher{rules: rules, asking: newBitset(len(rules)), always: newBitset(len(rules)), loose: newBitset(len(rules))}
 	for op := range m.about {
 		m.about[op] = newBitset(len(rules))
 	}
@@ -79,6 +81,11 @@ func newMatcher(rules []*rule) (*matcher, []SlowRule) {
 		for _, c := range []*condition{&r.match, r.except} {
 			if c == nil {
 				continue
+			}
+			for _, re := range c.regex {
+				if re.literals == nil {
+					m.loose.set(i)
+				}
 			}
 			start := len(needles)
 			needles = m.assign(c, i, needles)

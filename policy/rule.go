@@ -45,7 +45,7 @@ type condition struct {
 }
 
 func (c *condition) holds(op opcodes, data []byte, found bitset) bool {
-	if size := int64(len(data)); c.opcodes&op == 0 || size < c.min || size > c.max {
+	if !c.fits(op, int64(len(data))) {
 		return false
 	}
 	if len(c.contains) > 0 && !found.has(c.slot) {
@@ -60,6 +60,11 @@ func (c *condition) holds(op opcodes, data []byte, found bitset) bool {
 		}
 	}
 	return false
+}
+
+// fits reports whether opcode and size are as c asks.
+func (c *condition) fits(op opcodes, size int64) bool {
+	return c.opcodes&op != 0 && c.min <= size && size <= c.max
 }
 
 // anyOpcode, for an except, leaves the choice to the match.

@@ -81,27 +81,7 @@ func (s *Scope) add(rule int, direction [2]bool) {
 // frame its code and reason as they are on the wire. Nothing of data is kept.
 // A message that no rule matches costs no allocation.
 func (s *Scope) Message(dir frames.Direction, op frames.Opcode, data []byte) Verdict {
-	v := Verdict{}
-	enforced := false
-	s.policy.matcher.match(s.rules[dir&1], op, data, func(r *rule) {
-		if r.Shadow {
-			v.Shadow = append(v.Shadow, r.ID)
-			return
-		}
-		v.Rules = append(v.Rules, r.ID)
-		if r.Action == Redact {
-			v.redact = append(v.redact, r)
-		}
-		if !enforced || r.Action > v.Action {
-			v.Action, v.Code, v.Reason = r.Action, r.Code, r.Reason
-		}
-		enforced = true
-	})
-	if !enforced && !op.IsControl() && s.policy.def != Allow {
-		v.Action = s.policy.def
-		if v.Action == Close {
-			v.Code, v.Reason = defaultCode, defaultReason
-		}
-	}
-	return v
+	var t tally
+	s.policy.matcher.match(s.rules[dir&1], op, data, t.hit)
+	return t.verdict(s.policy, op)
 }

@@ -58,3 +58,47 @@ const (
 	defaultCode   = frames.PolicyViolation
 	defaultReason = "policy violation"
 )
+
+// A tally is a verdict in the making.
+type tally struct {
+	v        Verdict
+	enforced bool
+}
+
+// hit counts a rule that matches. They come in the order of the files.
+func (t *tally) hit(r *rule) {
+	v := &t.v
+	if r.Shadow {
+		v.Shadow = append(v.Shadow, r.ID)
+		return
+	}
+	v.Rules = append(v.Rules, r.ID)
+	if r.Action == Redact {
+		v.redact = append(v.redact, r)
+	}
+	if !t.enforced || r.Action > v.Action {
+		v.Action, v.Code, v.Reason = r.Action, r.Code, r.Reason
+	}
+	t.enforced = true
+}
+
+// verdict is the one on a message that no further rule matches.
+func (t *tally) verdict(p *Policy, op frames.Opcode) Verdict {
+	if !t.enforced && !op.IsControl() && p.def != Allow {
+		t.v.Action = p.def
+		if p.def == Close {
+			t.v.Code, t.v.Reason = defaultCode, defaultReason
+		}
+	}
+	return t.v
+}
+
+// closing is the verdict on a message of which a part has left.
+func (t *tally) closing() Verdict {
+	v := t.v
+	if v.Action != Close {
+		v.Action, v.Code, v.Reason = Close, defaultCode, defaultReason
+	}
+	v.redact = nil
+	return v
+}
