@@ -30,9 +30,10 @@ type config struct {
 		Pinned        string   // "block"
 	}
 	Limits struct {
-		Hold             int64 // bytes; the largest message held whole
-		Oversize         string
-		MaxMessage       int64  // bytes, inflated
+		Hold             int64  // bytes; the largest message held whole
+		Oversize         string // "block" | "stream"
+		MaxMessage       int64  // bytes, inflated; of what is streamed
+		MaxRatio         int    // inflated bytes for each byte received, over Hold and 1 MiB; 0: any
 		UnknownExtension string // "block" | "opaque"
 		HandshakeTimeout time.Duration
 		IdleTimeout      time.Duration // 0: never
@@ -68,6 +69,7 @@ func defaultConfig() *config {
 	c.Limits.Hold = 1 << 20
 	c.Limits.Oversize = "block"
 	c.Limits.MaxMessage = 64 << 20
+	c.Limits.MaxRatio = 256
 	c.Limits.UnknownExtension = "block"
 	c.Limits.HandshakeTimeout = 10 * time.Second
 	c.Limits.DrainTimeout = 30 * time.Second
@@ -91,7 +93,6 @@ type field struct {
 // fields is the contract of framegate.toml. A value that the contract knows
 // and this version cannot carry out yet is refused rather than ignored.
 func (c *config) fields() []field {
-	d := defaultConfig()
 	return []field{
 		{"intercept.mode", one(&c.Intercept.Mode, notYet(choice("redirect"), "tproxy"))},
 		{"intercept.listen", many(&c.Intercept.Listen, 1, listenAddress)},
@@ -110,8 +111,9 @@ func (c *config) fields() []field {
 		{"tls.pinned", one(&c.TLS.Pinned, notYet(choice("block"), "bypass"))},
 
 		{"limits.hold", one(&c.Limits.Hold, size)},
-		{"limits.oversize", one(&c.Limits.Oversize, notYet(choice("block"), "stream"))},
-		{"limits.max_message", one(&c.Limits.MaxMessage, only(size, d.Limits.MaxMessage))},
+		{"limits.oversize", one(&c.Limits.Oversize, choice("block", "stream"))},
+		{"limits.max_message", one(&c.Limits.MaxMessage, size)},
+		{"limits.max_ratio", one(&c.Limits.MaxRatio, ratio)},
 		{"limits.unknown_extension", one(&c.Limits.UnknownExtension, choice("block", "opaque"))},
 		{"limits.handshake_timeout", one(&c.Limits.HandshakeTimeout, positiveDuration)},
 		{"limits.idle_timeout", one(&c.Limits.IdleTimeout, duration)},

@@ -93,6 +93,13 @@ func parseConfig(name string, src []byte) (*config, error) {
 		}
 		report(at, "intercept: %v", err)
 	}
+	if c.Limits.MaxMessage < c.Limits.Hold && len(problems) == 0 {
+		at, ok := places["limits.max_message"]
+		if !ok {
+			at = places["limits.hold"]
+		}
+		report(at, "limits: max_message is %d bytes, expected no less than hold, %d bytes", c.Limits.MaxMessage, c.Limits.Hold)
+	}
 	slices.SortStableFunc(problems, func(a, b *problem) int {
 		return cmp.Or(a.line-b.line, a.col-b.col)
 	})

@@ -71,6 +71,9 @@ mark       = 7
 quic       = "allow"
 [limits]
 hold            = "64KiB"
+oversize        = "stream"
+max_message     = "1GiB"
+max_ratio       = 0
 idle_timeout    = "5m"
 drain_timeout   = "0s"
 unknown_extension = "opaque"
@@ -101,6 +104,9 @@ listen = "unix:/run/framegate/admin"
 	want.Intercept.Mark = 7
 	want.Intercept.QUIC = "allow"
 	want.Limits.Hold = 64 << 10
+	want.Limits.Oversize = "stream"
+	want.Limits.MaxMessage = 1 << 30
+	want.Limits.MaxRatio = 0
 	want.Limits.IdleTimeout = 5 * time.Minute
 	want.Limits.DrainTimeout = 0
 	want.Limits.UnknownExtension = "opaque"
@@ -127,6 +133,10 @@ func TestConfigProblems(t *testing.T) {
 		{"not a table", "ca = \"x\"\n", `f.toml:1:7: ca: got "x", expected a table`},
 		{"an array of tables", "[[ca]]\ndir = \"x\"\n", `f.toml:1:1: ca: got an array of tables, expected a table`},
 		{"case matters", "[ca]\nDir = \"x\"\n", `f.toml:2:1: unknown key "Dir" in [ca], expected one of dir, leaf_validity`},
+		{"less in all than is held", "[limits]\nhold = \"2MiB\"\nmax_message = \"1MiB\"\n",
+			"f.toml:3:16: limits: max_message is 1048576 bytes, expected no less than hold, 2097152 bytes"},
+		{"more held than all", "[limits]\nhold = \"65MiB\"\n",
+			"f.toml:2:9: limits: max_message is 67108864 bytes, expected no less than hold, 68157440 bytes"},
 		{"several", "[audit]\nlevel = \"all\"\nfoo = 1\n[limits]\nhold = 5\n",
 			`f.toml:2:10: audit.level: got "all", expected "connections" or "violations" or "messages" or "frames"
 f.toml:3:1: unknown key "foo" in [audit], expected one of dir, level, payload, on_failure
@@ -188,8 +198,10 @@ func TestConfigBadValues(t *testing.T) {
 		{"limits.hold", `"B"`, `got "B", expected a size such as "64KiB" or "1MiB"`},
 		{"limits.hold", `"-1B"`, `got "-1B", expected a size such as "64KiB" or "1MiB"`},
 		{"limits.hold", `"9999999999GiB"`, `got "9999999999GiB", expected a size such as "64KiB" or "1MiB"`},
-		{"limits.oversize", `"stream"`, `"stream" is not supported by this version`},
-		{"limits.max_message", `"1MiB"`, `"1MiB" is not supported by this version, which knows only the default`},
+		{"limits.oversize", `"split"`, `got "split", expected "block" or "stream"`},
+		{"limits.max_message", `"1"`, `got "1", expected a size such as "64KiB" or "1MiB"`},
+		{"limits.max_ratio", `1033`, `got 1033, expected a number from 0 to 1032`},
+		{"limits.max_ratio", `"10"`, `got "10", expected a number from 0 to 1032`},
 		{"limits.idle_timeout", `"-1s"`, `got "-1s", expected a duration such as "10s", "5m" or "23h"`},
 		{"limits.handshake_timeout", `"0s"`, `got "0s", expected more than zero`},
 		{"limits.drain_timeout", `30`, `got 30, expected a duration such as "10s", "5m" or "23h"`},

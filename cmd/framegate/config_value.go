@@ -77,18 +77,6 @@ func notYet(parse parser[string], words ...string) parser[string] {
 	}
 }
 
-// only accepts no other value than the default, for keys that have no effect
-// in this version: a setting that is ignored would be a silent lie.
-func only[T comparable](parse parser[T], def T) parser[T] {
-	return func(v any) (T, error) {
-		x, err := parse(v)
-		if err == nil && x != def {
-			err = fmt.Errorf("%s is not supported by this version, which knows only the default", describe(v))
-		}
-		return x, err
-	}
-}
-
 // optional accepts an empty string besides what parse accepts.
 func optional(parse parser[string]) parser[string] {
 	return func(v any) (string, error) {
@@ -190,6 +178,12 @@ func mark(v any) (uint32, error) {
 
 func count(v any) (int, error) {
 	n, err := integer(v, 0, 1<<31-1)
+	return int(n), err
+}
+
+// ratio is bounded by what DEFLATE can express.
+func ratio(v any) (int, error) {
+	n, err := integer(v, 0, 1032)
 	return int(n), err
 }
 

@@ -127,6 +127,9 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 		HandshakeTimeout:      c.Limits.HandshakeTimeout,
 		IdleTimeout:           c.Limits.IdleTimeout,
 		Hold:                  c.Limits.Hold,
+		Stream:                c.Limits.Oversize == "stream",
+		MaxMessage:            c.Limits.MaxMessage,
+		MaxRatio:              int64(c.Limits.MaxRatio),
 		Log:                   gw.console,
 	}
 	return gw, nil
