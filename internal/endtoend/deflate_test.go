@@ -50,8 +50,11 @@ type deflatePeer struct {
 	client, server clients.Closing // how the two see the end
 }
 
-// deflatePeers starts the real servers.
-func deflatePeers(t *testing.T, g *gateway) []deflatePeer {
+// realServers are somebody else's WebSocket servers, which run as long as the
+// test that started them.
+type realServers struct{ node, python *clients.Server }
+
+func startRealServers(t *testing.T, g *gateway) realServers {
 	t.Helper()
 	certificate, key, err := g.pki.IssuePEM(origin.Leaf{Names: []string{"v4." + nodeHost, "v6." + pythonHost}})
 	if err != nil {
@@ -74,17 +77,21 @@ func deflatePeers(t *testing.T, g *gateway) []deflatePeer {
 		t.Cleanup(s.Close)
 		return s
 	}
+	return realServers{start(nodeHost, machine.NodeServer), start(pythonHost, machine.PythonServer)}
+}
+
+func deflatePeers(real realServers) []deflatePeer {
 	done := clients.Closing{Code: 1000, Reason: "done"}
 	return []deflatePeer{
 		{name: "takeover", host: "v4." + chatHost, client: done},
 		{name: "bits", host: "v6." + chatHost, answer: "; server_max_window_bits=9; client_max_window_bits=10", client: done},
 		{name: "none", host: "v6." + chatHost, answer: noTakeover, client: done},
 		{
-			name: "node", host: "v4." + nodeHost, real: start(nodeHost, machine.NodeServer), end: "close this", rule: "end",
+			name: "node", host: "v4." + nodeHost, real: real.node, end: "close this", rule: "end",
 			client: clients.Closing{Code: 1008, Reason: "not allowed here"}, server: clients.Closing{Code: 1001},
 		},
 		{
-			name: "python", host: "v6." + pythonHost, real: start(pythonHost, machine.PythonServer), end: "end this coming back", rule: "end-back",
+			name: "python", host: "v6." + pythonHost, real: real.python, end: "end this coming back", rule: "end-back",
 			client: clients.Closing{Code: 1001}, server: clients.Closing{Code: 1008, Reason: "not allowed back"},
 		},
 	}
@@ -96,8 +103,8 @@ const noTakeover = "; server_no_context_takeover; client_no_context_takeover"
 // testDeflate: real clients compress all that they say to real servers and to
 // the origin, and the other way round. It is judged and recorded by what it
 // says, and what comes after a message that was dropped can be read.
-func testDeflate(t *testing.T, g *gateway) {
-	for _, p := range deflatePeers(t, g) {
+func testDeflate(t *testing.T, g *gateway, real realServers) {
+	for _, p := range deflatePeers(real) {
 		for _, c := range realClients {
 			t.Run(c.name+" "+p.name, func(t *testing.T) {
 				path := "/deflate/" + p.name + "/" + c.name

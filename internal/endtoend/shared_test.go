@@ -57,7 +57,7 @@ action = "close"
 reason = "not allowed back"
 scope  = { direction = "to-client" }
 match  = { contains = ["end this coming back"] }
-`
+` + redactRules
 
 // TestGateway is all that one gateway can be asked while it runs. The parts run
 // side by side, as its clients do in life.
@@ -67,6 +67,7 @@ func TestGateway(t *testing.T) {
 	g.log.waitFor(t, audit.PolicyLoad, 1) // the log has its file
 	idle := g.descriptors(t)
 
+	real := startRealServers(t, g)
 	t.Run("serves", func(t *testing.T) {
 		for _, part := range []struct {
 			name string
@@ -74,8 +75,9 @@ func TestGateway(t *testing.T) {
 		}{
 			{"clients", testClients},
 			{"actions", testActions},
-			{"deflate", testDeflate},
+			{"deflate", func(t *testing.T, g *gateway) { testDeflate(t, g, real) }},
 			{"deflate identity", testDeflateIdentity},
+			{"redact", func(t *testing.T, g *gateway) { testRedact(t, g, real) }},
 			{"extensions", testExtensions},
 			{"identity", testIdentity},
 			{"ping in fragments", testPingInFragments},

@@ -52,7 +52,8 @@ func (h Host) Chromium(ctx context.Context, site string, mail Mailbox, job Job) 
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 		"--no-proxy-server", "--disable-features=HttpsUpgrades", "--user-data-dir="+filepath.Join(h.Home, "profile"),
-		site+"/page?job="+url.QueryEscape(string(argument)))
+		// A fragment is not sent, so it may be longer than a request's head.
+		site+"/page#job="+url.QueryEscape(string(argument)))
 	cmd.Env = append(os.Environ(), "HOME="+h.Home)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -222,7 +222,7 @@ func TestServers(t *testing.T) {
 		}
 		for _, r := range runners {
 			n.host.Home = t.TempDir()
-			say := []string{"one " + r.name, "one " + r.name + " more", "", "last"}
+			say := []string{"one " + r.name, "one " + r.name + " more", "", clients.Binary("\x00\xff{"), `{"name":"` + r.name + `"}`, "last"}
 			report, err := r.run(n, ctx, clients.Job{URL: url + "?" + r.name, Burst: say})
 			if err != nil {
 				t.Fatal(err)
@@ -239,6 +239,18 @@ func TestServers(t *testing.T) {
 			}
 			if len(served.Heard) < r.checks+len(say)-1 || served.Close == nil || *served.Close != *report.Close || served.Error != "" {
 				t.Errorf("%s: served %+v, close %+v", r.name, served, served.Close)
+			}
+			// Both ends notice what is no JSON, and go on.
+			n.host.Home = t.TempDir()
+			report, err = r.run(n, ctx, clients.Job{URL: url + "?broken-" + r.name, Burst: []string{`{"name":`, "last"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if served, err = server.Wait(ctx, "/?broken-"+r.name); err != nil {
+				t.Fatal(err)
+			}
+			if report.Error == "" || served.Error == "" || len(report.Heard) != 2 || served.Close == nil || *served.Close != *report.Close {
+				t.Errorf("%s: %+v, served %+v", r.name, report, served)
 			}
 		}
 	}

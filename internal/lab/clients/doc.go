@@ -12,5 +12,6 @@
 // it as an administrator would, never because verification was turned off.
 //
 // [NodeServer] and [PythonServer] run the servers of the same two libraries,
-// which take the offer of permessage-deflate as they do by default.
+// which take the offer of permessage-deflate as they do by default, and compress
+// whatever they may.
 package clients

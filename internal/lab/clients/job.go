@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,8 +19,24 @@ type Job struct {
 	URL       string   `json:"url"`
 	Protocols []string `json:"protocols,omitempty"` // subprotocols to offer
 	Say       []string `json:"say,omitempty"`       // texts to send after the usual work
-	Burst     []string `json:"burst,omitempty"`     // then texts to send without waiting for those before; the last has to come back
+	Burst     []string `json:"burst,omitempty"`     // then texts, or [Binary] messages, to send without waiting for those before; the last has to come back
 	End       string   `json:"end,omitempty"`       // sent last instead of a Close: it makes somebody else close
+	Offer     Offer    `json:"offer,omitempty"`     // of compression
+}
+
+// An Offer is what a client other than Chromium, which has no choice, offers of
+// permessage-deflate.
+type Offer string
+
+const (
+	OfferDefault Offer = ""     // as the library does if it is not told
+	OfferEach    Offer = "each" // no context takeover in either direction
+	OfferNone    Offer = "none"
+)
+
+// Binary is how [Job.Burst] and [Report.Heard] write a binary message.
+func Binary(payload string) string {
+	return "base64:" + base64.StdEncoding.EncodeToString([]byte(payload))
 }
 
 // A Report is what a real client experienced.
@@ -29,7 +46,7 @@ type Report struct {
 	Extensions string          `json:"extensions"`
 	Checks     map[string]bool `json:"checks"` // by name: did all come back as it was sent
 	Said       []bool          `json:"said"`   // for each of Job.Say
-	Heard      []string        `json:"heard"`  // what came of Job.Burst
+	Heard      []string        `json:"heard"`  // what came of Job.Burst; if it looks like JSON and is none, that is an Error
 	Close      *Closing        `json:"close"`  // nil if there was no connection
 	Status     int             `json:"status"` // of the reply, if it was no 101 and the client tells
 	Error      string          `json:"error"`

@@ -28,7 +28,7 @@ type Served struct {
 	Extensions string   `json:"extensions"` // of its answer
 	Heard      []string `json:"heard"`      // the SHA-256 of each message, in hex
 	Close      *Closing `json:"close"`      // by the client
-	Error      string   `json:"error"`
+	Error      string   `json:"error"`      // also of what looks like JSON and is none
 }
 
 // A Server is a real server, which sends back what it gets.

@@ -9,12 +9,18 @@ const version = JSON.parse(readFileSync(new URL("./node_modules/ws/package.json"
 const report = { client: `ws ${version} on node ${process.versions.node}`, checks: {}, said: [], heard: [] };
 
 function finish() {
-  console.log(JSON.stringify(report));
-  process.exit(0);
+  // process.exit does not wait for more than a pipe takes at once.
+  process.stdout.write(JSON.stringify(report) + "\n", () => process.exit(0));
 }
 
-// With a threshold of 0 nothing is too short to be compressed.
-const ws = new WebSocket(job.url, job.protocols || [], { handshakeTimeout: 10000, perMessageDeflate: { threshold: 0 } });
+const BINARY = "base64:"; // what the texts of a job and a report begin with that stand for a binary message
+const offers = {
+  // With a threshold of 0 nothing is too short to be compressed.
+  default: { threshold: 0 },
+  each: { threshold: 0, serverNoContextTakeover: true, clientNoContextTakeover: true },
+  none: false,
+};
+const ws = new WebSocket(job.url, job.protocols || [], { handshakeTimeout: 10000, perMessageDeflate: offers[job.offer || "default"] });
 const closed = new Promise((resolve) => {
   ws.on("close", (code, reason) => {
     report.close = { code, reason: reason.toString() };
@@ -59,18 +65,35 @@ async function echo(data) {
   return got !== null && got[1] === Buffer.isBuffer(data) && Buffer.compare(got[0], Buffer.from(data)) === 0;
 }
 
-// burst sends all texts at once and notes what comes up to the last of them.
+// note adds a message to what was heard. What looks like JSON has to be JSON.
+function note(data, binary) {
+  if (data.toString().startsWith("{")) {
+    try {
+      JSON.parse(data);
+    } catch (error) {
+      report.error = error.message;
+    }
+  }
+  report.heard.push(binary ? BINARY + data.toString("base64") : data.toString());
+}
+
+// burst sends all texts at once and notes what comes up to the last of them,
+// a close or the end of our patience.
 function burst(texts) {
   return new Promise((resolve) => {
+    const timer = setTimeout(resolve, PATIENCE);
     ws.on("close", resolve);
-    ws.on("message", (data) => {
-      report.heard.push(data.toString());
+    ws.on("message", (data, binary) => {
+      timer.refresh();
+      note(data, binary);
       if (report.heard.at(-1) === texts.at(-1)) {
         ws.removeAllListeners("message");
         resolve();
       }
     });
-    for (const text of texts) ws.send(text, ignore);
+    for (const text of texts) {
+      ws.send(text.startsWith(BINARY) ? Buffer.from(text.slice(BINARY.length), "base64") : text, ignore);
+    }
   });
 }
 

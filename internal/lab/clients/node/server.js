@@ -8,13 +8,20 @@ import { once } from "node:events";
 import { WebSocketServer } from "ws";
 
 const job = JSON.parse(process.argv[2]);
-const wss = new WebSocketServer({ noServer: true, perMessageDeflate: true });
+// With a threshold of 0 nothing is too short to be compressed.
+const wss = new WebSocketServer({ noServer: true, perMessageDeflate: { threshold: 0 } });
 
 wss.on("connection", (ws, request) => {
   const served = { path: request.url, extensions: ws.extensions, heard: [] };
   ws.on("message", (data, binary) => {
     served.heard.push(createHash("sha256").update(data).digest("hex"));
     ws.send(data, { binary });
+    if (!data.toString().startsWith("{")) return;
+    try {
+      JSON.parse(data); // what looks like JSON has to be JSON
+    } catch (error) {
+      served.error = error.message;
+    }
   });
   ws.on("error", (error) => (served.error = error.message));
   ws.on("close", (code, reason) => {

@@ -5,13 +5,24 @@ Prints one JSON object, see ../job.go. SSL_CERT_FILE names the roots.
 """
 
 import asyncio
+import base64
 import json
 import platform
 import sys
 
 import websockets
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 PATIENCE = 3  # seconds without an answer to one message
+BINARY = "base64:"  # what the texts of a job and a report begin with that stand for a binary message
+OFFERS = {
+    "": {},
+    "none": {"compression": None},
+    "each": {
+        "compression": None,
+        "extensions": [ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)],
+    },
+}
 
 
 async def echo(ws, data, expected=None):
@@ -30,14 +41,27 @@ async def ping(ws):
         return False
 
 
-async def burst(ws, texts, heard):
-    """Sends all texts at once and notes what comes up to the last of them."""
+def note(message, report):
+    """Adds a message to what was heard. What looks like JSON has to be JSON."""
+    if message[:1] in ("{", b"{"):
+        try:
+            json.loads(message)
+        except ValueError as error:
+            report["error"] = str(error)
+    if isinstance(message, bytes):
+        message = BINARY + base64.b64encode(message).decode()
+    report["heard"].append(message)
+
+
+async def burst(ws, texts, report):
+    """Sends all texts at once and notes what comes up to the last of them, a
+    close or the end of our patience."""
     sending = asyncio.create_task(send_all(ws, texts))
     try:
-        async for message in ws:
-            heard.append(message)
-            if message == texts[-1]:
-                break
+        while texts[-1] not in report["heard"][-1:]:
+            note(await asyncio.wait_for(ws.recv(), PATIENCE), report)
+    except (asyncio.TimeoutError, websockets.ConnectionClosed):
+        pass
     finally:
         await sending
 
@@ -45,14 +69,18 @@ async def burst(ws, texts, heard):
 async def send_all(ws, texts):
     try:
         for text in texts:
-            await ws.send(text)
+            await ws.send(base64.b64decode(text[len(BINARY) :]) if text.startswith(BINARY) else text)
     except websockets.ConnectionClosed:
         pass
 
 
 async def work(job, report):
     async with websockets.connect(
-        job["url"], subprotocols=job.get("protocols") or None, open_timeout=10, ping_interval=None
+        job["url"],
+        subprotocols=job.get("protocols") or None,
+        open_timeout=10,
+        ping_interval=None,
+        **OFFERS[job.get("offer", "")],
     ) as ws:
         report["protocol"] = ws.subprotocol or ""
         report["extensions"] = ws.response_headers.get("Sec-WebSocket-Extensions", "")
@@ -65,7 +93,7 @@ async def work(job, report):
         for text in job.get("say") or []:
             report["said"].append(await echo(ws, text))
         if job.get("burst"):
-            await burst(ws, job["burst"], report["heard"])
+            await burst(ws, job["burst"], report)
         if job.get("end"):
             await ws.send(job["end"])
             await ws.wait_closed()

@@ -18,19 +18,31 @@ def tell(what):
     print(json.dumps(what), flush=True)
 
 
+def fault(data):
+    """Says what is wrong with what looks like JSON and is none."""
+    try:
+        if data.startswith(b"{"):
+            json.loads(data)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 async def echo(ws, path):
     heard = []
+    error = ""
     try:
         async for message in ws:
             data = message.encode() if isinstance(message, str) else message
             heard.append(hashlib.sha256(data).hexdigest())
             await ws.send(message)
+            error = error or fault(data)
     except websockets.ConnectionClosed:
         pass
     await ws.wait_closed()
     extensions = ws.response_headers.get("Sec-WebSocket-Extensions", "")
     close = {"code": ws.close_code, "reason": ws.close_reason}
-    tell({"path": path, "extensions": extensions, "heard": heard, "close": close})
+    tell({"path": path, "extensions": extensions, "heard": heard, "close": close, "error": error})
 
 
 async def main():
