@@ -32,6 +32,8 @@ const arrows = `
 	NONE                            < frames, ca;
 	SYS, GOPROXY                    < intercept;
 	ZSTD                            < audit;
+	NONE                            < policy/detect, policy/jsonpath;
+	policy/detect, policy/jsonpath  < policy;
 	frames, TOML, IDNA              < policy;
 	frames, policy, audit           < mitm;
 	GOPROXY, HTTPGUTS               < mitm;
