@@ -53,6 +53,9 @@ type Proxy struct {
 	// for each batch of messages, so that a reload reaches live connections at
 	// a message boundary. It must be set and must not return nil.
 	Policy func() *policy.Policy
+	// Rates hold the counts of rules with a rate, so that they outlive a policy. If
+	// nil, each policy counts by itself.
+	Rates *policy.Rates
 	// Audit takes the records. It must be set.
 	Audit audit.Sink
 	// Level is the least that is recorded; events below it are not made.

@@ -151,6 +151,7 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 	ws := &upgrade{policy.Upgrade{
 		Client: f.client.Addr(), Host: f.host, Path: strings.Clone(head.path()),
 		Origin: strings.Clone(origin), Subprotocol: strings.Clone(protocol),
+		Conn: f.id, Rates: f.proxy.Rates,
 	}, deflate, opaque}
 	e := f.event(audit.WSOpen)
 	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101

@@ -10,6 +10,19 @@ type needle struct {
 // key is what the automaton compares: the beginning, without case.
 func (n *needle) key() string { return lower(n.text[:min(len(n.text), maxLength)]) }
 
+// is reports whether b, of the same length, is what the needle looks for.
+func (n *needle) is(b []byte) bool {
+	if !n.fold {
+		return string(b) == n.text
+	}
+	for i, c := range b {
+		if lowerByte(c) != n.text[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // An automaton finds all needles in one pass over a message (Aho and Corasick,
 // "Efficient string matching", 1975). Its states are rows of a dense table with
 // one column for each class of bytes: those that no needle has are one class,
@@ -125,7 +138,7 @@ func (a *automaton) number(next [][]uint32, found [][]int) {
 // leaves most of a processor idle. Four passes over overlapping quarters take
 // turns instead. A needle ends in the quarter that has all of it; one in an
 // overlap is found twice, which does not matter.
-func (a *automaton) scan(data []byte, m *marks) {
+func (a *automaton) scan(data []byte, m *subject) {
 	overlap := a.longest - 1
 	step := (len(data) - overlap + 3) / 4
 	if step < 16 {
@@ -171,15 +184,15 @@ func (a *automaton) scan(data []byte, m *marks) {
 // report marks the needles that end at data[:end] in state s. The automaton
 // ignores case and knows only the beginning of a long needle; the rest is
 // compared here.
-func (a *automaton) report(s uint32, data []byte, end int, m *marks) {
+func (a *automaton) report(s uint32, data []byte, end int, m *subject) {
 	for _, i := range a.found[(s-a.final)/a.stride] {
 		n := &a.needles[i]
 		if m.found.has(n.slot) {
 			continue
 		}
-		if !n.fold {
+		if !n.fold || len(n.text) > maxLength {
 			rest := data[end-min(len(n.text), maxLength):]
-			if len(rest) < len(n.text) || string(rest[:len(n.text)]) != n.text {
+			if len(rest) < len(n.text) || !n.is(rest[:len(n.text)]) {
 				continue
 			}
 		}

@@ -29,7 +29,7 @@ func BenchmarkMessage(b *testing.B) {
 		{"traffic/16KiB", trafficOf(b, 16<<10)},
 	} {
 		for _, m := range input.messages {
-			if ids := naive(p.rules, frames.Text, m); ids != nil {
+			if ids := naive(p.rules, &p.matcher.json, frames.Text, m); ids != nil {
 				b.Fatalf("%s is not clean: %v", input.name, ids)
 			}
 		}
@@ -47,7 +47,7 @@ func BenchmarkMessage(b *testing.B) {
 		b.Run(input.name+"/one-by-one", func(b *testing.B) {
 			b.SetBytes(size)
 			for i := 0; b.Loop(); i++ {
-				if ids := naive(p.rules, frames.Text, input.messages[i%len(input.messages)]); ids != nil {
+				if ids := naive(p.rules, &p.matcher.json, frames.Text, input.messages[i%len(input.messages)]); ids != nil {
 					b.Fatal(ids)
 				}
 			}

@@ -1,12 +1,7 @@
 package policy
 
 import (
-	"errors"
-	"fmt"
 	"math"
-	"net/netip"
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -19,7 +14,11 @@ type compiler struct {
 	names  []string
 	ids    map[string]*Error // where each id is written
 	def    *Error            // where the default is written
+	json   jsonTests
 	errors []*Error
+
+	shadow   bool // the files are on trial
+	warnings []Warning
 }
 
 func (c *compiler) file(f source) {
@@ -50,6 +49,8 @@ func (c *compiler) head(t *table) {
 		at := t.sub("default").value
 		def := parseAction(word)
 		switch {
+		case c.shadow:
+			c.warnings = append(c.warnings, t.doc.at(at, "").warning("default", "is not tried: only rules have a shadow mode"))
 		case c.def == nil:
 			c.policy.def, c.def = def, t.doc.at(at, "")
 		case def != c.policy.def:
@@ -93,12 +94,17 @@ func (c *compiler) connection(t *table) {
 		host:   parseAll(t, "host", t.some("host"), parseHost),
 		client: parseAll(t, "client", t.some("client"), parseCIDR),
 		server: parseAll(t, "server", t.some("server"), parseCIDR),
+		at:     *t.doc.at(t.node.key, ""),
 	}
 	if !t.has("decision") {
 		t.errorf(t.node.key, "%s has no decision, expected %s", t.name, oneOf(connActionNames[:]))
 	}
 	conn.action = ConnAction(slices.Index(connActionNames[:], t.word("decision", "inspect", connActionNames[:]...)))
 	t.close()
+	if c.shadow {
+		c.warnings = append(c.warnings, conn.at.warning(conn.id, "is not tried: only rules have a shadow mode"))
+		return
+	}
 	c.policy.connections = append(c.policy.connections, conn)
 }
 
@@ -117,7 +123,7 @@ func parseAll[T any](t *table, key string, list []text, parse func(string) (T, e
 }
 
 func (c *compiler) rule(t *table) {
-	r := &rule{}
+	r := &rule{at: *t.doc.at(t.node.key, "")}
 	r.ID = c.id(t)
 	description, _ := t.text("description")
 	r.Description = description.string
@@ -126,24 +132,29 @@ func (c *compiler) rule(t *table) {
 	for _, tag := range tags {
 		r.Tags = append(r.Tags, tag.string)
 	}
-	r.Shadow = t.word("mode", "enforce", "enforce", "shadow") == "shadow"
+	r.Shadow = t.word("mode", "enforce", "enforce", "shadow") == "shadow" || c.shadow
 	known := c.action(t, r)
 
 	r.scope = scopeOf(t.table("scope", "[rule.scope]"))
 	match := t.table("match", "[rule.match]")
-	r.match = conditionOf(match, dataMessages)
+	r.match = c.condition(match, dataMessages)
+	if v := t.table("value", "[rule.value]"); v != nil {
+		r.match.value = c.value(v, &r.match)
+	}
 	if except := t.table("except", "[rule.except]"); except != nil {
 		if len(except.values) == 0 {
 			t.errorf(except.node.key, "[rule.except] is empty, which would except every message, expected a condition")
 		}
-		cond := conditionOf(except, anyOpcode)
+		cond := c.condition(except, anyOpcode)
 		r.except = &cond
 	}
 	c.redaction(t, match, r, known)
 	for _, test := range t.tables("test", "[[rule.test]]") {
 		r.tests = append(r.tests, testOf(test, r, known))
 	}
-	t.notYet("rate")
+	if rate := t.table("rate", "[rule.rate]"); rate != nil {
+		r.rate = c.rate(rate, r)
+	}
 	t.close()
 	c.policy.rules = append(c.policy.rules, r)
 }
@@ -158,7 +169,7 @@ func (c *compiler) action(t *table, r *rule) (known bool) {
 	case !t.has("action"):
 		t.errorf(t.node.key, "[[rule]] has no action, expected %s", oneOf(words))
 	case ok && !known:
-		t.mismatch(action.at, "action", action.string, oneOf(words))
+		t.mismatch(action.at, "action", action.string, oneOf(words)+didYouMean(action.string, words))
 	}
 	r.Action = parseAction(action.string)
 
@@ -194,44 +205,6 @@ func (c *compiler) action(t *table, r *rule) (known bool) {
 	return known
 }
 
-// redaction reads what a rule puts in the place of what it finds, and refuses a
-// rule that may hit and find nothing: its records would speak of a redaction
-// that was none. match may be nil.
-func (c *compiler) redaction(t, match *table, r *rule, known bool) {
-	if replace, ok := t.text("replace"); ok {
-		if known && r.Action != Redact {
-			t.errorf(replace.at, `replace: has no meaning here, expected it beside action = "redact" only`)
-		}
-		r.replace = newReplacement(replace.string)
-	}
-	if r.Action != Redact {
-		return
-	}
-	if match == nil || !match.has("contains") && !match.has("regex") {
-		t.errorf(t.sub("action").value, `action: "redact" has nothing to replace, expected contains or regex in [rule.match]`)
-		return
-	}
-	for _, re := range r.match.regex {
-		if re.least == 0 {
-			e := re.at
-			e.Message = fmt.Sprintf(`regex: %s may match no character at all, expected at least one beside action = "redact"`, describe(re.re.String()))
-			c.errors = append(c.errors, &e)
-		}
-	}
-	// The payload of a control frame is not the application's.
-	list, _ := match.values["opcode"].([]any)
-	for i, v := range list {
-		at := match.sub("opcode")
-		if i < len(at.items) {
-			at = at.items[i]
-		}
-		word, _ := v.(string)
-		if op, err := parseOpcode(word); err == nil && op&dataMessages == 0 {
-			t.errorf(at.value, `opcode: got %q, expected "text" or "binary" beside action = "redact"`, word)
-		}
-	}
-}
-
 func scopeOf(t *table) scope {
 	s := scope{direction: [2]bool{true, true}}
 	if t == nil {
@@ -250,60 +223,4 @@ func scopeOf(t *table) scope {
 
 func directions(word string) [2]bool {
 	return [2]bool{frames.ToServer: word != "to-client", frames.ToClient: word != "to-server"}
-}
-
-// conditionOf reads a [rule.match] or [rule.except]; op is what holds if it has
-// no opcode.
-func conditionOf(t *table, op opcodes) condition {
-	c := condition{opcodes: op, max: math.MaxInt64}
-	if t == nil {
-		return c
-	}
-	if list := t.some("opcode"); len(list) > 0 {
-		c.opcodes = 0
-		for _, s := range parseAll(t, "opcode", list, parseOpcode) {
-			c.opcodes |= s
-		}
-	}
-	for _, s := range t.some("contains") {
-		c.contains = append(c.contains, s.string)
-	}
-	for _, s := range t.some("regex") {
-		re, err := regexp.Compile(s.string)
-		if err != nil {
-			what := "got " + describe(s.string)
-			if bad, ok := errors.AsType[*syntax.Error](err); ok {
-				what = fmt.Sprintf("%v %s", bad.Code, describe(bad.Expr))
-			}
-			t.errorf(s.at, "regex: %s, expected RE2 syntax", what)
-			continue
-		}
-		line, column := lineColumn(t.doc.text, s.at)
-		c.regex = append(c.regex, newRegex(re, Error{File: t.doc.name, Line: line, Column: column}))
-	}
-	least, most := t.size("min_size", 0), t.size("max_size", math.MaxInt64)
-	if least > most {
-		t.errorf(t.sub("min_size").value, "min_size: got more than max_size, expected %d bytes at most", most)
-	}
-	c.min, c.max = least, most
-	t.notYet("detect", "json")
-	t.close()
-	return c
-}
-
-func parseOpcode(word string) (opcodes, error) {
-	i := slices.Index(opcodeNames, word)
-	if i < 0 {
-		return 0, fmt.Errorf("expected %s", oneOf(opcodeNames))
-	}
-	return 1 << i, nil
-}
-
-// parseClient reads the one address of a test.
-func parseClient(s string) (netip.Addr, error) {
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return a, fmt.Errorf("expected an address")
-	}
-	return a, nil
 }

@@ -29,7 +29,7 @@ a.toml:5:43: regex: missing closing ) "(\n\x1b", expected RE2 syntax`},
 		{"contains, opcode", ruleA + "[rule.match]\ncontains = [\"a\", \"\", 3]\nopcode = [\"text\", \"txt\"]\n[rule.except]\nopcode = []\n", `
 a.toml:5:18: contains: got an empty string, expected some text
 a.toml:5:22: contains: got 3, expected a string
-a.toml:6:19: opcode: got "txt", expected "text" or "binary" or "ping" or "pong" or "close"
+a.toml:6:19: opcode: got "txt", expected "text" or "binary" or "ping" or "pong" or "close" (did you mean "text"?)
 a.toml:8:10: opcode: got an empty list, expected at least one value`},
 		{"sizes", ruleA + "[rule.match]\nmin_size = \"64 kb\"\nmax_size = -1\n", `
 a.toml:5:12: min_size: got "64 kb", expected a size such as 512, "64KiB" or "1MB"
@@ -71,8 +71,8 @@ a.toml:28:8: code: got "1008", expected a close code that may be sent, such as 1
 a.toml:4:8: code: has no meaning here, expected it beside action = "close" only
 a.toml:5:10: reason: has no meaning here, expected it beside action = "close" only`},
 		{"redact without anything to replace", redacting("a", "") + redacting("b", "match.min_size = 3"), `
-a.toml:3:10: action: "redact" has nothing to replace, expected contains or regex in [rule.match]
-a.toml:7:10: action: "redact" has nothing to replace, expected contains or regex in [rule.match]`},
+a.toml:3:10: action: "redact" has nothing to replace, expected one of contains, keywords, regex, detect, json, json_all in [rule.match]
+a.toml:7:10: action: "redact" has nothing to replace, expected one of contains, keywords, regex, detect, json, json_all in [rule.match]`},
 		{"redact of nothing", redacting("a", `match.regex = ['x', 'x*', '\b', '^', 'a|']`), `
 a.toml:4:21: regex: "x*" may match no character at all, expected at least one beside action = "redact"
 a.toml:4:27: regex: "\\b" may match no character at all, expected at least one beside action = "redact"

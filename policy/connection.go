@@ -44,6 +44,7 @@ type connection struct {
 	host   []hostPattern
 	client []netip.Prefix
 	server []netip.Prefix
+	at     Error // where it is written
 }
 
 // Connection decides by the first [[connection]] that matches, in the order of

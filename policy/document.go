@@ -102,7 +102,7 @@ func (t *table) word(key, def string, words ...string) string {
 		return def
 	}
 	if !slices.Contains(words, s.string) {
-		t.mismatch(s.at, key, s.string, oneOf(words))
+		t.mismatch(s.at, key, s.string, oneOf(words)+didYouMean(s.string, words))
 		return def
 	}
 	return s.string
@@ -215,24 +215,14 @@ func (t *table) tables(key, name string) []*table {
 	return list
 }
 
-// notYet refuses keys of the contract that this version cannot carry out: a
-// condition that is ignored would make a rule say something else.
-func (t *table) notYet(keys ...string) {
-	for _, key := range keys {
-		if t.has(key) {
-			t.get(key)
-			t.errorf(t.sub(key).key, "%s is not supported by this version", key)
-		}
-	}
-}
-
 // close reports the keys that nobody asked for.
 func (t *table) close() {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
 		if !slices.Contains(t.asked, key) {
 			known := slices.Clone(t.asked)
 			slices.Sort(known)
-			t.errorf(t.sub(key).key, "unknown key %q in %s, expected %s", key, t.name, strings.Join(slices.Compact(known), ", "))
+			known = slices.Compact(known)
+			t.errorf(t.sub(key).key, "unknown key %q in %s, expected %s%s", key, t.name, strings.Join(known, ", "), didYouMean(key, known))
 		}
 	}
 }

@@ -27,7 +27,7 @@ func TestExamplePolicies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, s := range p.Slow() {
+			for _, s := range p.Warnings() {
 				t.Errorf("%s:%d:%d: slow: %s", s.File, s.Line, s.Column, s.Reason)
 			}
 			tested := map[string]int{}

@@ -62,6 +62,14 @@ func normalHost(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
+// hostKey is normalHost for a host that counts are kept by.
+func hostKey(host string) string {
+	if host == "" {
+		return ""
+	}
+	return normalHost(host)
+}
+
 // plainAddr removes the two decorations that an address may wear: the
 // v4-in-v6 form of a dual-stack socket, and a zone.
 func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -26,8 +26,8 @@ func TestManual(t *testing.T) {
 		all.WriteString(text + "\n")
 	}
 	p := mustParse(t, all.String())
-	if len(p.Rules()) < 8 || len(p.Slow()) > 0 {
-		t.Errorf("got %d rules, slow: %v", len(p.Rules()), p.Slow())
+	if len(p.Rules()) < 8 || len(p.Warnings()) > 0 {
+		t.Errorf("got %d rules, warnings: %v", len(p.Rules()), p.Warnings())
 	}
 	tests := p.RunTests()
 	for _, r := range tests {

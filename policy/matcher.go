@@ -3,8 +3,6 @@ package policy
 import (
 	"fmt"
 	"math/bits"
-	"regexp"
-	"regexp/syntax"
 	"sync"
 
 	"framegate/frames"
@@ -14,92 +12,56 @@ import (
 type matcher struct {
 	rules     []*rule
 	automaton *automaton
-	about     [5]bitset // rules by opcode, in the order of opcodeNames
-	asking    bitset    // rules that need to know what the automaton finds
-	always    bitset    // rules that may match whatever it finds
-	loose     bitset    // rules with a regex that may match whatever it finds
+	json      jsonTests
+	about     [len(opcodeNames)]bitset // rules by opcode
+	always    bitset                   // rules that may match whatever it finds
+	loose     bitset                   // rules with a key that may hold whatever it finds
+	content   bitset                   // rules that look into the message
 	slots     int
-	marks     sync.Pool // *marks
+	subjects  sync.Pool // *subject
 }
 
-// marks are what the automaton found in one message.
-type marks struct {
-	found bitset // slots
-	rules bitset // rules that have one of those slots
-}
-
-// A regex is one value of a regex condition.
-type regex struct {
-	re       *regexp.Regexp
-	literals literals // unless nil, every match contains one of them
-	run      *run     // unless nil, every match lies in such a run
-	slot     int      // where the automaton reports the literals
-	least    int      // bytes that each match has at least
-	at       Error    // where it is written
-	open     *openRegex
-}
-
-func newRegex(re *regexp.Regexp, at Error) regex {
-	r := regex{re: re, at: at, open: &openRegex{text: re.String()}}
-	// The flags are those of regexp.Compile, which has accepted the text.
-	if tree, err := syntax.Parse(re.String(), syntax.Perl); err == nil {
-		r.literals, r.run, r.least = required(tree), longRun(tree), new(run).add(tree)
+func newMatcher(rules []*rule, tests jsonTests) (*matcher, []Warning) {
+	n := len(rules)
+	m := &matcher{
+		rules: rules, json: tests,
+		always: newBitset(n), loose: newBitset(n), content: newBitset(n),
 	}
-	return r
-}
-
-func (r *regex) match(data []byte) bool {
-	if r.run != nil {
-		return r.run.match(r.re, data)
-	}
-	return r.re.Match(data)
-}
-
-func newMatcher(rules []*rule) (*matcher, []SlowRule) {
-	m := &matcher{rules: rules, asking: newBitset(len(rules)), always: newBitset(len(rules)), loose: newBitset(len(rules))}
+	m.json.compile()
 	for op := range m.about {
-		m.about[op] = newBitset(len(rules))
+		m.about[op] = newBitset(n)
 	}
 	var needles []needle
-	var slow []SlowRule
+	var slow []Warning
 	for i, r := range rules {
 		for op := range m.about {
 			if r.match.opcodes>>op&1 != 0 {
 				m.about[op].set(i)
 			}
 		}
-		// One string that must be there is enough to leave the rule alone where
-		// it is not.
-		free := len(r.match.contains) == 0
-		anchored := len(r.match.regex) > 0
-		for _, re := range r.match.regex {
-			anchored = anchored && re.literals != nil
-		}
-		if free && !anchored {
-			m.always.set(i)
-		}
 		for _, c := range []*condition{&r.match, r.except} {
 			if c == nil {
 				continue
 			}
-			for _, re := range c.regex {
-				if re.literals == nil {
-					m.loose.set(i)
-				}
-			}
 			start := len(needles)
 			needles = m.assign(c, i, needles)
-			if len(needles) > start {
-				m.asking.set(i)
+			if c.loose() {
+				m.loose.set(i)
+			}
+			if c.regex != nil || c.detect != nil || len(needles) > start {
+				m.content.set(i)
 			}
 		}
-		if free {
-			slow = append(slow, slowRegexes(r)...)
+		if !r.match.anchored() {
+			m.always.set(i)
+			if r.match.json == nil && r.match.jsonAll == nil {
+				slow = append(slow, slowRegexes(r)...)
+			}
 		}
 	}
 	m.automaton = newAutomaton(needles)
-	m.marks.New = func() any {
-		return &marks{newBitset(m.slots), newBitset(len(rules))}
+	m.subjects.New = func() any {
+		return &subject{found: newBitset(m.slots), rules: newBitset(n), held: newBitset(len(m.json.tests))}
 	}
 	return m, slow
 }
@@ -107,35 +69,79 @@ func newMatcher(rules []*rule) (*matcher, []SlowRule) {
 // assign gives the parts of a condition their slots, and appends what has to
 // be found for them.
 func (m *matcher) assign(c *condition, rule int, needles []needle) []needle {
-	if len(c.contains) > 0 {
-		c.slot = m.slots
+	add := func(texts literals) (slot int) {
+		slot = m.slots
 		m.slots++
-		for _, s := range c.contains {
-			needles = append(needles, needle{literal{s, false}, c.slot, rule})
+		for _, l := range texts {
+			needles = append(needles, needle{l, slot, rule})
+		}
+		return slot
+	}
+	if len(c.contains.texts) > 0 {
+		c.contains.slot = add(literalsOf(c.contains.texts, false))
+	}
+	if len(c.keywords.texts) > 0 {
+		c.keywords.slot = add(literalsOf(c.keywords.texts, true))
+	}
+	for i := range c.detect {
+		d := &c.detect[i]
+		d.slot = -1
+		if texts, fold := d.Literals(); texts != nil {
+			d.slot = add(literalsOf(texts, fold))
 		}
 	}
 	for i := range c.regex {
-		re := &c.regex[i]
-		if re.literals == nil {
-			continue
-		}
-		re.slot = m.slots
-		m.slots++
-		for _, l := range re.literals {
-			needles = append(needles, needle{l, re.slot, rule})
+		if re := &c.regex[i]; re.literals != nil {
+			re.slot = add(re.literals)
 		}
 	}
 	return needles
 }
 
+func literalsOf(texts []string, fold bool) literals {
+	list := make(literals, len(texts))
+	for i, s := range texts {
+		if fold {
+			s = lower(s)
+		}
+		list[i] = literal{s, fold}
+	}
+	return list
+}
+
+// anchored reports whether c holds only if the automaton finds something: one
+// key that needs it is enough to leave the rule alone where nothing is.
+func (c *condition) anchored() bool {
+	return len(c.contains.texts) > 0 || len(c.keywords.texts) > 0 ||
+		c.regex != nil && !c.looseRegex() || c.detect != nil && !c.looseDetector()
+}
+
+// loose reports whether a key of c may hold whatever the automaton finds.
+func (c *condition) loose() bool { return c.looseRegex() || c.looseDetector() }
+
+func (c *condition) looseRegex() bool {
+	for i := range c.regex {
+		if c.regex[i].literals == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *condition) looseDetector() bool {
+	for _, d := range c.detect {
+		if d.slot < 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // slowRegexes names what nothing but the scope and the size keeps from running.
-func slowRegexes(r *rule) (slow []SlowRule) {
+func slowRegexes(r *rule) (slow []Warning) {
 	for _, re := range r.match.regex {
 		if re.literals == nil && re.run == nil {
-			slow = append(slow, SlowRule{
-				Rule: r.ID, File: re.at.File, Line: re.at.Line, Column: re.at.Column,
-				Reason: fmt.Sprintf("regex %s has to run on every message: no fixed text is part of all that it matches", describe(re.re.String())),
-			})
+			slow = append(slow, re.at.warning(r.ID, fmt.Sprintf("is slow: regex %s has to run on every message, since no fixed text is part of all that it matches", describe(re.re.String()))))
 		}
 	}
 	return slow
@@ -143,28 +149,24 @@ func slowRegexes(r *rule) (slow []SlowRule) {
 
 // match calls hit for each rule of in that matches, in ascending order.
 func (m *matcher) match(in bitset, opcode frames.Opcode, data []byte, hit func(*rule)) {
-	op := opcodeSet(opcode)
-	about := m.about[bits.TrailingZeros8(uint8(op))]
-	var all, ask uint64
+	about := m.about[bits.TrailingZeros8(uint8(opcodeSet(opcode)))]
+	var all, content uint64
 	for w := range in {
 		all |= in[w] & about[w]
-		ask |= in[w] & about[w] & m.asking[w]
+		content |= in[w] & about[w] & m.content[w]
 	}
 	if all == 0 {
 		return
 	}
-	marks := m.marks.Get().(*marks)
-	defer m.marks.Put(marks)
-	clear(marks.found)
-	clear(marks.rules)
-	if ask != 0 {
-		m.automaton.scan(data, marks)
+	s := m.subject(opcode, data)
+	defer m.done(s)
+	if content != 0 {
+		m.scan(s, looksJSON(data))
 	}
 	for w := range in {
-		todo := in[w] & about[w] & (m.always[w] | marks.rules[w])
+		todo := in[w] & about[w] & (m.always[w] | s.rules[w])
 		for ; todo != 0; todo &= todo - 1 {
-			r := m.rules[w*64+bits.TrailingZeros64(todo)]
-			if r.hits(op, data, marks.found) {
+			if r := m.rules[w*64+bits.TrailingZeros64(todo)]; r.hits(m, s) {
 				hit(r)
 			}
 		}

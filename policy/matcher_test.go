@@ -39,7 +39,7 @@ func matchOf(res []*regexp.Regexp, words []string) (*matcher, []*rule) {
 		for _, re := range regexes {
 			c.regex = append(c.regex, newRegex(re, Error{}))
 		}
-		c.contains = words
+		c.contains.texts = words
 		return c
 	}
 	for _, re := range res {
@@ -59,7 +59,7 @@ func matchOf(res []*regexp.Regexp, words []string) (*matcher, []*rule) {
 	small := all
 	small.min, small.max = 3, 30
 	add(small, &both)
-	m, _ := newMatcher(rules)
+	m, _ := newMatcher(rules, jsonTests{})
 	return m, rules
 }
 
@@ -72,7 +72,7 @@ func checkMatch(t *testing.T, m *matcher, rules []*rule, data []byte) {
 	for _, op := range []frames.Opcode{frames.Text, frames.Ping} {
 		var got []string
 		m.match(in, op, data, func(r *rule) { got = append(got, r.ID) })
-		if want := naive(rules, op, data); !slices.Equal(got, want) {
+		if want := naive(rules, &m.json, op, data); !slices.Equal(got, want) {
 			t.Errorf("%v %q: got rules %v, want %v", op, data, got, want)
 		}
 	}

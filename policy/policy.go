@@ -20,13 +20,15 @@ type Policy struct {
 	connections []connection
 	rules       []*rule
 	matcher     *matcher
-	slow        []SlowRule
+	warnings    []Warning
+	rates       *Rates // for connections that come without
 }
 
 // A source is one file as it was read.
 type source struct {
-	name string
-	data []byte
+	name   string
+	data   []byte
+	shadow bool // on trial
 }
 
 // Load reads the files that the glob patterns name, in the order of their
@@ -36,23 +38,36 @@ type source struct {
 //
 // The error holds every mistake found, each as an *[Error], joined by
 // [errors.Join].
-func Load(patterns []string) (*Policy, error) {
-	paths, mistakes := expand(patterns)
+func Load(patterns []string) (*Policy, error) { return LoadBeside(patterns, nil) }
+
+// LoadBeside is Load with further files on trial: whatever mode their rules have,
+// they are in shadow mode. Their ids may be those of other rules, so that an
+// edited copy of a file can be tried beside it. What else such a file says is not
+// tried; [Policy.Warnings] tells of it.
+func LoadBeside(patterns, shadow []string) (*Policy, error) {
 	var files []source
-	for _, path := range paths {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			mistakes = append(mistakes, unreadable(path, err))
-			continue
+	var mistakes []*Error
+	for _, trial := range []bool{false, true} {
+		if trial {
+			patterns = shadow
 		}
-		files = append(files, source{path, data})
+		paths, bad := expand(patterns)
+		mistakes = append(mistakes, bad...)
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				mistakes = append(mistakes, unreadable(path, err))
+				continue
+			}
+			files = append(files, source{path, data, trial})
+		}
 	}
 	return build(files, mistakes)
 }
 
 // Parse makes a policy of a single file that has been read already.
 func Parse(name string, data []byte) (*Policy, error) {
-	return build([]source{{name, data}}, nil)
+	return build([]source{{name: name, data: data}}, nil)
 }
 
 func expand(patterns []string) (paths []string, mistakes []*Error) {
@@ -90,16 +105,22 @@ func unreadable(path string, err error) *Error {
 
 func build(files []source, mistakes []*Error) (*Policy, error) {
 	c := &compiler{errors: mistakes, ids: map[string]*Error{}}
-	for _, f := range files {
+	for i, f := range files {
+		if f.shadow && (i == 0 || !files[i-1].shadow) {
+			c.shadow, c.ids = true, map[string]*Error{}
+		}
 		c.file(f)
 	}
+	warnings := append(c.warnings, c.review()...)
 	if err := join(c.errors, files); err != nil {
 		return nil, err
 	}
 	p := &c.policy
 	p.name = strings.Join(c.names, ", ")
 	p.version = version(files)
-	p.matcher, p.slow = newMatcher(p.rules)
+	p.matcher, p.warnings = newMatcher(p.rules, c.json)
+	p.warnings = append(warnings, p.warnings...)
+	p.rates = NewRates()
 	return p, nil
 }
 
@@ -109,7 +130,7 @@ func build(files []source, mistakes []*Error) (*Policy, error) {
 //
 //	cd /etc/framegate/policy.d && sha256sum *.toml | sha256sum
 //
-// computes it without this program.
+// computes it without this program. Files on trial come after the others.
 func version(files []source) string {
 	sum := sha256.New()
 	for _, f := range files {
@@ -135,14 +156,6 @@ func (p *Policy) Rules() []Rule {
 	return list
 }
 
-// Slow lists the regexes that have to run on every message in their scope,
-// because nothing cheaper can rule a match out.
-func (p *Policy) Slow() []SlowRule { return p.slow }
-
-// A SlowRule is a regex that costs time on every message.
-type SlowRule struct {
-	Rule         string // id
-	File         string
-	Line, Column int
-	Reason       string
-}
+// Warnings lists what is allowed but hardly meant: rules that can be left out,
+// and regexes that have to run on every message in their scope.
+func (p *Policy) Warnings() []Warning { return p.warnings }

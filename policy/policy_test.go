@@ -81,7 +81,7 @@ func TestLoadMistakes(t *testing.T) {
 	got := strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "")
 	want := `4.toml: cannot be read: is a directory
 2.toml:2:6: id: got "a", which is taken at 1.toml:2, expected one that is not
-2.toml:4:1: unknown key "action_" in [[rule]], expected action, code, description, except, id, match, mode, reason, replace, scope, severity, tags, test
+2.toml:4:1: unknown key "action_" in [[rule]], expected action, code, description, except, id, match, mode, rate, reason, replace, scope, severity, tags, test, value (did you mean "action"?)
 2.toml:6:11: default: got "close", expected "drop" as at 1.toml:5
 3.toml:1:1: unexpected EOF; expected key separator '='`
 	if got != want {
@@ -144,8 +144,8 @@ contains = ["x"]
 regex = ['[a-z]+']
 `)
 	var got []string
-	for _, s := range p.Slow() {
-		got = append(got, fmt.Sprintf("%s %s:%d:%d", s.Rule, s.File, s.Line, s.Column))
+	for _, s := range p.Warnings() {
+		got = append(got, fmt.Sprintf("%s %s:%d:%d", s.ID, s.File, s.Line, s.Column))
 	}
 	if want := "[a a.toml:6:20 a a.toml:6:44]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)

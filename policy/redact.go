@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"framegate/policy/jsonpath"
 )
 
 // A replacement is what a redact rule puts in the place of what it finds. nil
@@ -33,15 +35,15 @@ type span struct {
 // Redact returns the message that this is the verdict on without what the
 // redact rules found, as the manual says it, in a slice of its own. data is that
 // message, and stays as it is. Only an Action of [Redact] asks for it.
-func (v *Verdict) Redact(data []byte) []byte { return redact(v.redact, data) }
+func (v *Verdict) Redact(data []byte) []byte { return v.matcher.redact(v.redact, data) }
 
-func redact(rules []*rule, data []byte) []byte {
+func (m *matcher) redact(rules []*rule, data []byte) []byte {
 	var spans []span
 	for _, r := range rules {
-		spans = r.find(spans, data)
+		spans = m.find(spans, r, data)
 	}
 	spans = merge(spans)
-	if json.Valid(data) {
+	if jsonpath.Valid(data) {
 		return redactJSON(data, spans)
 	}
 	out := make([]byte, 0, len(data))
@@ -57,25 +59,81 @@ func redact(rules []*rule, data []byte) []byte {
 	return append(out, data[end:]...)
 }
 
-// find appends all that the match conditions of r find in data: each place of a
-// contains, also where they overlap, and the matches of each regex that
-// [regexp.Regexp.FindAll] finds.
-func (r *rule) find(spans []span, data []byte) []span {
-	for _, s := range r.match.contains {
-		word, first := []byte(s), len(spans)
-		for start := 0; ; start++ {
-			i := bytes.Index(data[start:], word)
-			if i < 0 {
-				break
-			}
-			start += i
-			spans = extend(spans, first, span{start, start + len(word), r.replace})
+// find appends all that the match conditions of r find in data, and in what data
+// is without the escapes of JSON: each place of a contains or a keyword, also
+// where they overlap; what each detector finds; the matches of each regex that
+// [regexp.Regexp.FindAll] finds, or of these the values; the values for which a
+// json test holds.
+func (m *matcher) find(spans []span, r *rule, data []byte) []span {
+	spans = r.match.find(spans, data, r.replace)
+	if looksJSON(data) && jsonpath.Escaped(data) {
+		var u jsonpath.Unescaped
+		u.Reset(data)
+		for _, s := range r.match.find(nil, u.Text(), r.replace) {
+			s.start, s.end = u.Span(s.start, s.end)
+			spans = append(spans, s)
 		}
 	}
-	for _, re := range r.match.regex {
-		for _, at := range re.re.FindAllIndex(data, -1) {
-			spans = append(spans, span{at[0], at[1], r.replace})
+	return m.findJSON(spans, r, data)
+}
+
+func (c *condition) find(spans []span, data []byte, by *replacement) []span {
+	for _, s := range c.contains.texts {
+		spans = findAll(spans, data, []byte(s), by)
+	}
+	if len(c.keywords.texts) > 0 {
+		small := []byte(lower(string(data)))
+		for _, s := range c.keywords.texts {
+			spans = findAll(spans, small, []byte(lower(s)), by)
 		}
+	}
+	for _, d := range c.detect {
+		for start, end := d.Find(data, 0); start >= 0; start, end = d.Find(data, end) {
+			spans = append(spans, span{start, end, by})
+		}
+	}
+	for i := range c.regex {
+		c.regex[i].each(data, c.value, func(start, end int) bool {
+			spans = append(spans, span{start, end, by})
+			return true
+		})
+	}
+	return spans
+}
+
+func findAll(spans []span, data, word []byte, by *replacement) []span {
+	first := len(spans)
+	for start := 0; ; start++ {
+		i := bytes.Index(data[start:], word)
+		if i < 0 {
+			return spans
+		}
+		start += i
+		spans = extend(spans, first, span{start, start + len(word), by})
+	}
+}
+
+// findJSON appends the values for which a json test of r holds; of a string what
+// is between the quotation marks.
+func (m *matcher) findJSON(spans []span, r *rule, data []byte) []span {
+	tests := slices.Concat(r.match.json, r.match.jsonAll)
+	if len(tests) == 0 {
+		return spans
+	}
+	first := len(spans)
+	valid := m.json.set.Walk(data, func(i int, v jsonpath.Value) bool {
+		if t := &m.json.tests[i]; slices.Contains(tests, i) && !t.absent && t.holds(v) {
+			s := span{v.Start, v.Start + len(v.Raw), r.replace}
+			if v.Kind == jsonpath.String {
+				s.start++
+				s.end--
+			}
+			spans = append(spans, s)
+		}
+		return true
+	})
+	if !valid {
+		return spans[:first]
 	}
 	return spans
 }

@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"math"
-
-	"framegate/frames"
-)
+import "framegate/frames"
 
 // A Rule is what people and records need to know about a [[rule]].
 type Rule struct {
@@ -20,83 +16,17 @@ type Rule struct {
 
 type rule struct {
 	Rule
+	at     Error // where it is written
 	scope  scope
 	match  condition
 	except *condition // nil if there is none
+	rate   *rate      // nil if there is none
 	tests  []ruleTest
 
 	replace *replacement // of a rule that redacts
 }
 
-// hits reports whether the rule matches. found is what the automaton found.
-func (r *rule) hits(op opcodes, data []byte, found bitset) bool {
-	return r.match.holds(op, data, found) &&
-		(r.except == nil || !r.except.holds(op, data, found))
-}
-
-// A condition is one [rule.match] or [rule.except]: all parts must hold.
-type condition struct {
-	opcodes  opcodes
-	min, max int64    // bytes, inclusive
-	contains []string // any does; none: no condition
-	regex    []regex  // any does; none: no condition
-
-	slot int // where the automaton reports that a string of contains is there
-}
-
-func (c *condition) holds(op opcodes, data []byte, found bitset) bool {
-	if !c.fits(op, int64(len(data))) {
-		return false
-	}
-	if len(c.contains) > 0 && !found.has(c.slot) {
-		return false
-	}
-	if len(c.regex) == 0 {
-		return true
-	}
-	for i := range c.regex {
-		if re := &c.regex[i]; (re.literals == nil || found.has(re.slot)) && re.match(data) {
-			return true
-		}
-	}
-	return false
-}
-
-// fits reports whether opcode and size are as c asks.
-func (c *condition) fits(op opcodes, size int64) bool {
-	return c.opcodes&op != 0 && c.min <= size && size <= c.max
-}
-
-// anyOpcode, for an except, leaves the choice to the match.
-const anyOpcode opcodes = math.MaxUint8
-
-// An opcodes is a set of opcodes, one bit each.
-type opcodes uint8
-
-const (
-	textMessage opcodes = 1 << iota
-	binaryMessage
-	pingFrame
-	pongFrame
-	closeFrame
-
-	dataMessages = textMessage | binaryMessage
-)
-
-var opcodeNames = []string{"text", "binary", "ping", "pong", "close"}
-
-// opcodeSet returns op as a set. What is not known counts as binary, so that no
-// message escapes the rules that are about all data.
-func opcodeSet(op frames.Opcode) opcodes {
-	switch op {
-	case frames.Text:
-		return textMessage
-	case frames.Ping:
-		return pingFrame
-	case frames.Pong:
-		return pongFrame
-	case frames.Close:
-		return closeFrame
-	}
-	return binaryMessage
+// hits reports whether the rule matches, but for its rate.
+func (r *rule) hits(m *matcher, s *subject) bool {
+	return r.match.holds(m, s) && (r.except == nil || !r.except.holds(m, s))
 }

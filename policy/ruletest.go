@@ -116,7 +116,7 @@ func (p *Policy) RunTests() []TestResult {
 			if t.redacted != nil {
 				want += fmt.Sprintf(" to %q", *t.redacted)
 				if got != None {
-					got += fmt.Sprintf(" to %q", redact([]*rule{r}, []byte(t.payload)))
+					got += fmt.Sprintf(" to %q", p.matcher.redact([]*rule{r}, []byte(t.payload)))
 				}
 			}
 			results = append(results, TestResult{r.ID, t.at.File, t.at.Line, t.at.Column, want, got})

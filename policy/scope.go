@@ -14,6 +14,11 @@ type Upgrade struct {
 	Path        string // of the request target, still percent-encoded; a query does not matter
 	Origin      string // Origin header, "" if there was none
 	Subprotocol string // the one that the server chose, "" if none
+
+	// Rates are where rules with a rate count. If nil, the policy counts by itself.
+	Rates *Rates
+	// Conn tells connections apart for such rules.
+	Conn string
 }
 
 // A scope is one [rule.scope]. Each list that is not empty must have a member
@@ -52,11 +57,21 @@ func pathMatches(patterns [][]string, path string) bool {
 type Scope struct {
 	policy *Policy
 	rules  [2]bitset // by frames.Direction
+
+	// What rates count by.
+	rates  *Rates
+	conn   string
+	client netip.Addr
+	host   string
 }
 
 // Scope selects the rules for one connection.
 func (p *Policy) Scope(u Upgrade) *Scope {
 	s := newScope(p)
+	s.conn, s.client, s.host = u.Conn, u.Client.Unmap(), hostKey(u.Host)
+	if u.Rates != nil {
+		s.rates = u.Rates
+	}
 	for i, r := range p.rules {
 		if r.scope.holds(&u) {
 			s.add(i, r.scope.direction)
@@ -66,7 +81,7 @@ func (p *Policy) Scope(u Upgrade) *Scope {
 }
 
 func newScope(p *Policy) *Scope {
-	return &Scope{p, [2]bitset{newBitset(len(p.rules)), newBitset(len(p.rules))}}
+	return &Scope{policy: p, rates: p.rates, rules: [2]bitset{newBitset(len(p.rules)), newBitset(len(p.rules))}}
 }
 
 func (s *Scope) add(rule int, direction [2]bool) {
@@ -82,6 +97,10 @@ func (s *Scope) add(rule int, direction [2]bool) {
 // A message that no rule matches costs no allocation.
 func (s *Scope) Message(dir frames.Direction, op frames.Opcode, data []byte) Verdict {
 	var t tally
-	s.policy.matcher.match(s.rules[dir&1], op, data, t.hit)
+	s.policy.matcher.match(s.rules[dir&1], op, data, func(r *rule) {
+		if s.overRate(r, int64(len(data)), true) {
+			t.hit(r)
+		}
+	})
 	return t.verdict(s.policy, op)
 }

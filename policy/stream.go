@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"math"
 	"math/bits"
-	"regexp"
 	"sync"
 	"unicode/utf8"
 
@@ -14,7 +12,7 @@ const (
 	// streamOverlap is how far back a window of a [Stream] reaches into the one
 	// before: 4 KiB, which is the longest match that is found wherever the
 	// pieces are cut, and what has to be seen on either side of it.
-	streamOverlap = 4<<10 + 2*utf8.UTFMax
+	streamOverlap = 4<<10 + 2*detectMargin
 	streamWindow  = 64 << 10
 )
 
@@ -24,7 +22,9 @@ const (
 //
 // A part of such a message leaves before the rest is known, so it can neither be
 // dropped nor redacted any more: where a rule asks for that, the connection is to
-// be closed.
+// be closed. Nor can a json condition be answered. It counts as one that holds,
+// unless the rule allows or excepts by it: so a message is not let pass because it
+// is large.
 type Stream struct {
 	scope *Scope
 	dir   frames.Direction
@@ -34,9 +34,10 @@ type Stream struct {
 	window  *[streamWindow]byte
 	n       int  // bytes in window
 	started bool // window[0] is not the beginning of the message
+	json    bool // the message begins as JSON does
 
-	found   bitset    // slots, in any window
-	matched [2]bitset // rules of which a regex has matched: of match, and of except
+	found bitset    // slots, in any window
+	held  [4]bitset // rules: regex and detect of match, regex and detect of except
 }
 
 var streamWindows = sync.Pool{New: func() any { return new([streamWindow]byte) }}
@@ -44,12 +45,11 @@ var streamWindows = sync.Pool{New: func() any { return new([streamWindow]byte) }
 // Stream begins a message. End has to be called for it, or Discard.
 func (s *Scope) Stream(dir frames.Direction, op frames.Opcode) *Stream {
 	m := s.policy.matcher
-	return &Stream{
-		scope: s, dir: dir, op: op,
-		window:  streamWindows.Get().(*[streamWindow]byte),
-		found:   newBitset(m.slots),
-		matched: [2]bitset{newBitset(len(m.rules)), newBitset(len(m.rules))},
+	st := &Stream{scope: s, dir: dir, op: op, window: streamWindows.Get().(*[streamWindow]byte), found: newBitset(m.slots)}
+	for i := range st.held {
+		st.held[i] = newBitset(len(m.rules))
 	}
+	return st
 }
 
 // Write takes the next piece. It reports whether what has come so far may pass;
@@ -59,6 +59,9 @@ func (s *Stream) Write(data []byte) (v Verdict, pass bool) {
 		n := copy(s.window[s.n:], data)
 		data = data[n:]
 		s.n += n
+		if s.size == 0 {
+			s.json = looksJSON(s.window[:s.n])
+		}
 		s.size += int64(n)
 		if t := s.look(false); t.v.Action > Log {
 			return t.closing(), false
@@ -109,37 +112,43 @@ func (s *Stream) look(last bool) tally {
 	if !last {
 		data = data[:s.n-partialRune(data)]
 	}
-	marks := m.marks.Get().(*marks)
-	defer m.marks.Put(marks)
-	clear(marks.found)
-	clear(marks.rules)
-	m.automaton.scan(data, marks)
+	window := m.subject(s.op, data)
+	defer m.done(window)
+	m.scan(window, s.json)
 	for w := range s.found {
-		s.found[w] |= marks.found[w]
+		s.found[w] |= window.found[w]
 	}
 
-	op := opcodeSet(s.op)
-	in, about := s.scope.rules[s.dir&1], m.about[bits.TrailingZeros8(uint8(op))]
+	in, about := s.scope.rules[s.dir&1], m.about[bits.TrailingZeros8(uint8(window.op))]
 	var t tally
 	for w := range in {
 		todo := in[w] & about[w]
 		if !last {
-			todo &= marks.rules[w] | m.loose[w]
+			todo &= window.rules[w] | m.loose[w]
 		}
 		for ; todo != 0; todo &= todo - 1 {
 			i := w*64 + bits.TrailingZeros64(todo)
 			r := m.rules[i]
-			for k, c := range []*condition{&r.match, r.except} {
-				if c != nil && !s.matched[k].has(i) && c.matchAny(data, marks.found, s.started, !last) {
-					s.matched[k].set(i)
-				}
+			s.note(i, 0, &r.match, window, !last)
+			if r.except != nil {
+				s.note(i, 2, r.except, window, !last)
 			}
-			if s.hits(r, i, op, last) {
+			if s.hits(r, i, window.op, last) && s.scope.overRate(r, s.size, last) {
 				t.hit(r)
 			}
 		}
 	}
 	return t
+}
+
+// note keeps what is found in the window for condition c of rule i.
+func (s *Stream) note(i, k int, c *condition, window *subject, cutAfter bool) {
+	if !s.held[k].has(i) && c.matches(window, s.started, cutAfter) {
+		s.held[k].set(i)
+	}
+	if !s.held[k+1].has(i) && c.detects(window, s.started, cutAfter) {
+		s.held[k+1].set(i)
+	}
 }
 
 // partialRune returns how many bytes at the end of data may begin a character.
@@ -158,62 +167,15 @@ func partialRune(data []byte) int {
 // hits reports whether rule i matches the message, of which this is all, if last
 // is set, or the beginning.
 func (s *Stream) hits(r *rule, i int, op opcodes, last bool) bool {
-	if !last && (r.except != nil || r.match.max != math.MaxInt64) {
+	if !last && (r.except != nil || r.match.max != maxSize) {
 		return false
 	}
-	return s.holds(&r.match, s.matched[0].has(i), op) &&
-		(r.except == nil || !s.holds(r.except, s.matched[1].has(i), op))
+	return s.holds(&r.match, i, 0, op, r.Action > Log) &&
+		(r.except == nil || !s.holds(r.except, i, 2, op, false))
 }
 
-func (s *Stream) holds(c *condition, matched bool, op opcodes) bool {
-	return c.fits(op, s.size) &&
-		(len(c.contains) == 0 || s.found.has(c.slot)) &&
-		(len(c.regex) == 0 || matched)
-}
-
-// matchAny reports whether a regex of c matches in a window. cutBefore and
-// cutAfter tell that the message has more than the window.
-func (c *condition) matchAny(data []byte, found bitset, cutBefore, cutAfter bool) bool {
-	for i := range c.regex {
-		re := &c.regex[i]
-		if (re.literals == nil || found.has(re.slot)) && re.match(data) && re.open.match(data, cutBefore, cutAfter) {
-			return true
-		}
-	}
-	return false
-}
-
-// An openRegex is a regex for a window of a message. To match at an edge that is
-// not an end of the message, a regex would have to see what is on the other side;
-// so it has to match within, and sees one character on either side of the match.
-type openRegex struct {
-	once  sync.Once
-	text  string
-	cases [4]*regexp.Regexp // bit 0: cut before, bit 1: cut after
-}
-
-func (o *openRegex) match(data []byte, cutBefore, cutAfter bool) bool {
-	if !cutBefore && !cutAfter {
-		return true // that is the whole, which has matched
-	}
-	o.once.Do(func() {
-		for i := range o.cases {
-			before, after := "", ""
-			if i&1 != 0 {
-				before = `\A(?s:.+?)`
-			}
-			if i&2 != 0 {
-				after = `(?s:.)`
-			}
-			o.cases[i] = regexp.MustCompile(before + "(?:" + o.text + ")" + after)
-		}
-	})
-	i := 0
-	if cutBefore {
-		i |= 1
-	}
-	if cutAfter {
-		i |= 2
-	}
-	return o.cases[i].Match(data)
+func (s *Stream) holds(c *condition, i, k int, op opcodes, json bool) bool {
+	return c.fits(op, s.size) && c.contains.holds(s.found) && c.keywords.holds(s.found) &&
+		s.held[k].has(i) && s.held[k+1].has(i) &&
+		(c.json == nil && c.jsonAll == nil || json && s.json)
 }

@@ -48,7 +48,8 @@ type Verdict struct {
 	Code   frames.Code
 	Reason string
 
-	redact []*rule // those of Rules that redact
+	redact  []*rule // those of Rules that redact
+	matcher *matcher
 }
 
 // What a closed sender is told if the rule does not say. 1008 "indicates that
@@ -84,6 +85,9 @@ func (t *tally) hit(r *rule) {
 
 // verdict is the one on a message that no further rule matches.
 func (t *tally) verdict(p *Policy, op frames.Opcode) Verdict {
+	if t.v.redact != nil {
+		t.v.matcher = p.matcher
+	}
 	if !t.enforced && !op.IsControl() && p.def != Allow {
 		t.v.Action = p.def
 		if p.def == Close {
@@ -99,6 +103,6 @@ func (t *tally) closing() Verdict {
 	if v.Action != Close {
 		v.Action, v.Code, v.Reason = Close, defaultCode, defaultReason
 	}
-	v.redact = nil
+	v.redact, v.matcher = nil, nil
 	return v
 }

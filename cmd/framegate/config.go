@@ -42,7 +42,8 @@ type config struct {
 		Memory           int           // percent; above it new connections are refused
 	}
 	Policy struct {
-		Files []string // glob patterns
+		Files  []string // glob patterns
+		Shadow []string // of files on trial, by --shadow only
 	}
 	Audit struct {
 		Dir       string

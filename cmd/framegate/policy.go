@@ -35,8 +35,8 @@ func policyCheck(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, s := range p.Slow() {
-				say(cmd.ErrOrStderr(), "warning: %s:%d:%d: rule %q is slow: %s", s.File, s.Line, s.Column, s.Rule, s.Reason)
+			for _, w := range p.Warnings() {
+				say(cmd.ErrOrStderr(), "warning: %v", w)
 			}
 			name := ""
 			if p.Name() != "" {

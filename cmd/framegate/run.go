@@ -23,7 +23,7 @@ import (
 )
 
 func newRunCommand(g *globals) *cobra.Command {
-	var files []string
+	var files, shadow []string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway",
@@ -39,6 +39,7 @@ func newRunCommand(g *globals) *cobra.Command {
 			if cmd.Flags().Changed("policy") {
 				c.Policy.Files = files
 			}
+			c.Policy.Shadow = shadow
 			// From the first moment, so that no signal kills us half started.
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
@@ -52,6 +53,7 @@ func newRunCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "policy", nil, "policy `file` or glob instead of policy.files; may be repeated")
+	cmd.Flags().StringArrayVar(&shadow, "shadow", nil, "policy `file` or glob to try beside the policy: its rules are recorded, never enforced; may be repeated")
 	return cmd
 }
 
@@ -79,7 +81,7 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 		}
 	}()
 
-	p, err := policy.Load(c.Policy.Files)
+	p, err := policy.LoadBeside(c.Policy.Files, c.Policy.Shadow)
 	if err != nil {
 		return nil, usage(err)
 	}
@@ -118,6 +120,7 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 	gw.proxy = &mitm.Proxy{
 		Certs:                 certs,
 		Policy:                gw.policy.Load,
+		Rates:                 policy.NewRates(),
 		Audit:                 gw.log,
 		Level:                 level,
 		Dialer:                intercept.Dialer(c.Intercept.Mark),
@@ -286,7 +289,7 @@ func firstReachable(ctx context.Context, d *net.Dialer, dst []netip.AddrPort) ne
 
 // reload loads the policy anew. A policy with a mistake changes nothing.
 func (gw *gateway) reload() {
-	p, err := policy.Load(gw.config.Policy.Files)
+	p, err := policy.LoadBeside(gw.config.Policy.Files, gw.config.Policy.Shadow)
 	if err != nil {
 		gw.console.Error("policy rejected, the one in force stays", "policy", gw.policy.Load().Version()[:12], "err", err)
 		gw.log.Record(gw.policy.event(audit.PolicyReject, err.Error()))

@@ -44,8 +44,9 @@ func kindOf(doc []byte, i int) Kind {
 // A Value is one value of a document, and valid as long as that is unchanged.
 // One to compare with may also be made by hand, if Raw is JSON of that Kind.
 type Value struct {
-	Kind Kind
-	Raw  []byte // as it stands in the document, a string with its quotation marks
+	Kind  Kind
+	Raw   []byte // as it stands in the document, a string with its quotation marks
+	Start int    // where in the document that is
 }
 
 // Text returns a string unescaped, and anything else as it stands. The result

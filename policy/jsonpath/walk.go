@@ -54,7 +54,7 @@ func (w *walker) value(i int, at []*node) int {
 	}
 	for _, n := range at {
 		for _, path := range n.paths {
-			if !w.visit(path, Value{kind, w.doc[start:i:i]}) {
+			if !w.visit(path, Value{kind, w.doc[start:i:i], start}) {
 				return stopped
 			}
 		}
