@@ -32,9 +32,11 @@ const arrows = `
 	NONE                            < frames, ca;
 	SYS, GOPROXY                    < intercept;
 	ZSTD                            < audit;
+	GOPACKET                        < audit/capture;
 	NONE                            < policy/detect, policy/jsonpath;
 	policy/detect, policy/jsonpath  < policy;
 	frames, TOML, IDNA              < policy;
+	TOML                            < policy/gitleaks;
 	frames, policy, audit           < mitm;
 	GOPROXY, HTTPGUTS               < mitm;
 
@@ -50,6 +52,8 @@ const arrows = `
 	frames, policy, audit           < cmd/framegate;
 	ca, intercept, mitm             < cmd/framegate;
 	COBRA, TOML, SYS                < cmd/framegate;
+	audit/capture, policy/gitleaks  < cmd/framegate;
+	policy/detect                   < cmd/framegate;
 	internal/lab                    < cmd/framegate;
 	internal/lab/origin             < cmd/framegate;
 	internal/lab/clients            < cmd/framegate;
@@ -59,6 +63,7 @@ const arrows = `
 
 // rooms names the foreign packages, each with everything below it.
 var rooms = map[string]string{
+	"GOPACKET": "github.com/google/gopacket",
 	"COBRA":    "github.com/spf13/cobra",
 	"GOPROXY":  "github.com/elazarl/goproxy",
 	"HTTPGUTS": "golang.org/x/net/http/httpguts",

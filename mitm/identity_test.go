@@ -31,6 +31,25 @@ type mode struct {
 
 var modes = []mode{
 	{"whole", func(*Proxy) {}, all},
+	{"stream", func(p *Proxy) { p.Hold, p.Stream = smallHold, true }, upToHold},
+}
+
+const smallHold = 300
+
+// upToHold is what is held where a message leaves in parts once it is over Hold.
+// Of a compressed one only the payload is known, which may be a little larger.
+func upToHold(message []sent) int {
+	limit, size := int64(smallHold), int64(0)
+	for i, f := range message {
+		h, _, _ := frames.ConsumeHeader(f.wire)
+		if i == 0 && h.RSV != 0 {
+			limit = smallHold + smallHold/4 + 64
+		}
+		if size += h.Length; size > limit {
+			return 0
+		}
+	}
+	return all(message)
 }
 
 // all is what is held where a message leaves only when it is complete.
