@@ -89,6 +89,7 @@ func newRootCommand() *cobra.Command {
 		newRedirectCommand(g),
 		newCACommand(g),
 		newPolicyCommand(g),
+		newInspectCommand(g),
 		newAuditCommand(g),
 		newVersionCommand(),
 	)
