@@ -36,7 +36,7 @@ const arrows = `
 	NONE                            < policy/detect, policy/jsonpath;
 	policy/detect, policy/jsonpath  < policy;
 	frames, TOML, IDNA              < policy;
-	TOML                            < policy/gitleaks;
+	policy, TOML                    < policy/gitleaks;
 	frames, policy, audit           < mitm;
 	GOPROXY, HTTPGUTS               < mitm;
 

@@ -160,12 +160,14 @@ func (f *Inflater) stop() {
 }
 
 // Release ends the life of what Inflate returned and gives it back to the
-// pool. The window is kept, and so is all that belongs to a message of which
-// only a part has come.
+// pool. The window is kept, and of a message of which only a part has come what
+// the rest may refer to.
 func (f *Inflater) Release() {
 	if f.decoder == nil {
 		f.out.free()
 		f.out = nil
+	} else if f.caps.look != nil {
+		f.decoder.pause()
 	}
 }
 

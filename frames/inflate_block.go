@@ -268,6 +268,22 @@ func (d *decoder) slide() {
 	d.seen = d.o
 }
 
+// pause drops all output but the window, if look has seen it, and room that is
+// not needed.
+func (d *decoder) pause() {
+	if d.seen < d.o || len(d.out) <= maxWindow {
+		return
+	}
+	keep := min(d.o, maxWindow)
+	last := d.out[d.o-keep : d.o]
+	b := newBuffer(keep + matchRoom)
+	d.dropped += int64(d.o - keep)
+	d.o = copy(b.b[:cap(b.b)], last)
+	d.seen = d.o
+	d.f.out.free()
+	d.f.out, d.out = b, b.b[:cap(b.b)]
+}
+
 func (d *decoder) grow(n int) {
 	d.f.out.b = d.out[:d.o]
 	d.f.out.extend(n - d.o)

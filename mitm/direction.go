@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"crypto/sha256"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -159,68 +160,88 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	}
 	p := d.newPass()
 	defer p.free()
-	start := 0 // b[start:n] may pass and has not left yet
-	for n < len(b) && p.err == nil && !d.closed.Load() && !d.relay.closing.Load() {
-		if d.behind { // look may forward
+	start := 0 // b[start:n] may pass, for all that is known, and has not left yet
+	// send makes it leave, unless the verdict on the parts in it is against that.
+	send := func() (end *ending) {
+		if end = p.check(); end == nil {
 			p.forward(b[start:n])
-			start = n
+		}
+		start = n
+		return end
+	}
+	var end *ending
+	for end == nil && n < len(b) && p.err == nil && !d.closed.Load() && !d.relay.closing.Load() {
+		if d.behind { // look may forward
+			if end = send(); end != nil {
+				break
+			}
 		}
 		m, k, err := d.reader.Next(b[n:])
 		if err != nil {
-			p.forward(b[start:n])
+			if end = send(); end != nil {
+				break
+			}
 			return n + k, p.violation(err)
 		}
 		if k == 0 {
 			break
 		}
-		if m.Opcode == frames.Continuation { // held; it leaves with the whole message
-			p.forward(b[start:n])
+		switch {
+		case m.Opcode == frames.Continuation: // held; it leaves with the whole message
+			end = send()
 			n += k
 			start = n
 			continue
-		}
-		if m.Part != frames.Whole {
-			p.forward(b[start:n])
-			n += k
-			start = n
-			if end := p.part(&m); end != nil {
-				err := p.flush()
-				d.relay.offend(d.dir, *end, end.reason)
-				return n, err
+		case m.Part != frames.Whole:
+			if p.part(&m) { // the first: what is before it has its verdict
+				p.forward(b[start:n])
+				start = n
+			}
+			if n += k; len(m.Wire) > k || m.Part == frames.LastPart {
+				end = p.release(&m, b[start:n])
+				start = n
+			}
+			if d.stream != nil && d.stream.rebuilt {
+				start = n
 			}
 			continue
 		}
-		switch end := p.judge(&m); {
-		case end != nil:
-			p.forward(b[start:n])
-			err := p.flush()
-			d.relay.offend(d.dir, *end, end.reason)
-			return n + k, err
+		switch closing := p.judge(&m); {
+		case closing != nil:
+			if end = send(); end == nil {
+				end = closing
+			}
 		case p.verdict.Action == policy.Drop:
-			p.forward(b[start:n])
+			end = send()
 			start = n + k
 			d.lose(&m)
 		case p.verdict.Action == policy.Redact:
-			p.forward(b[start:n])
+			end = send()
 			p.forward(d.frame(m.Opcode, p.verdict.Redact(m.Data)))
 			start = n + k
 			d.lose(&m)
 		case m.Compressed && d.behind:
-			p.forward(b[start:n])
+			end = send()
 			p.forward(d.frame(m.Opcode, m.Data))
 			start = n + k
 		case m.Frames > 1:
-			p.forward(b[start:n])
+			end = send()
 			p.forward(m.Wire)
 			start = n + k
 		}
 		n += k
-		if m.Opcode == frames.Close {
+		if m.Opcode == frames.Close && end == nil {
 			d.seenClose(m.Data)
 		}
 	}
-	p.forward(b[start:n])
-	return n, p.flush()
+	if end == nil {
+		end = send()
+	}
+	err = p.flush()
+	if end != nil {
+		d.relay.offend(d.dir, *end, end.reason)
+	}
+	return n, err
 }
 
 // newPass begins the work on a batch.
@@ -252,6 +273,11 @@ func (d *direction) discard() (answered bool) {
 	n := 0
 	for n < len(d.in) {
 		m, k, err := d.reader.Next(d.in[n:])
+		var e *frames.ProtocolError
+		if errors.As(err, &e) && e.Code == frames.MessageTooBig { // the Reader is in step
+			n += k
+			continue
+		}
 		if err != nil {
 			// Where its frames end is not known any more, so the peer is told
 			// that nothing else will come, and read until it has ended, too.

@@ -18,7 +18,7 @@ type pass struct {
 	now       time.Time
 	verdict   policy.Verdict // on the last message
 	held      bool           // the destination gathers
-	cut       bool           // what is forwarded next ends within a frame
+	cut       bool           // what is forwarded ends within a frame
 	err       error
 	n         int
 	events    [passSize]audit.Event
@@ -91,9 +91,7 @@ func (p *pass) violation(err error) error {
 	if !errors.As(err, &v) {
 		v = &frames.ProtocolError{Code: frames.InternalError, Reason: err.Error()}
 	}
-	if d.stream != nil {
-		p.ended(policy.Verdict{}, "ended within the message")
-	}
+	p.unfinished()
 	e := p.event(audit.WSViolation)
 	*e.Msg = audit.Message{Dir: d.dir.String()}
 	e.Action, e.Code, e.Evidence = policy.Close.String(), int(v.Code), v.Header
@@ -136,7 +134,7 @@ func (p *pass) forward(b []byte) {
 		p.held = true
 	}
 	_, p.err = dst.Write(b)
-	dst.cut, p.cut = p.cut, false
+	dst.cut = p.cut
 	if p.direction.closed.Load() {
 		dst.closed = true // b ends in a Close frame
 	}

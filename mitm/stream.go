@@ -19,11 +19,14 @@ type streamed struct {
 	message audit.Message
 
 	// A receiver that is behind gets frames of our own, with the data inflated.
-	// One byte stays back: the last must not leave before the verdict.
+	// Of the data one byte stays back: the last must not leave before the verdict.
 	rebuilt bool
 	op      frames.Opcode // of the next of these
-	last    []byte
+	data    []byte        // not yet sent
 }
+
+// rebuiltPart is how much data goes into one frame of our own.
+const rebuiltPart = 32 << 10
 
 // long returns the streamed message that is being received.
 func (d *direction) long(m *frames.Message) *streamed {
@@ -37,8 +40,8 @@ func (d *direction) long(m *frames.Message) *streamed {
 	return d.stream
 }
 
-// look judges a piece of a streamed message, before the part leaves that it came
-// with.
+// look takes a piece of a streamed message, to be judged before the part leaves
+// that it came with.
 func (d *direction) look(m frames.Message) {
 	if d.pass == nil { // the rest of a message, after the end
 		return
@@ -49,46 +52,103 @@ func (d *direction) look(m frames.Message) {
 	}
 	s.sum.Write(m.Data)
 	s.message.Size += int64(len(m.Data))
-	v, ok := s.judge.Write(m.Data)
-	if !ok {
-		s.verdict, s.refused = v, true
-		return
-	}
-	if s.rebuilt && len(m.Data) > 0 {
-		data := append(s.last, m.Data...)
-		end := len(data) - 1
-		d.pass.forward(d.fragment(s.op, false, data[:end]))
-		s.op, s.last = frames.Continuation, append(s.last[:0], data[end])
+	s.heard(s.judge.Write(m.Data))
+	if s.rebuilt {
+		if s.data = append(s.data, m.Data...); len(s.data) > rebuiltPart {
+			d.pass.rebuild()
+		}
 	}
 }
 
-// part forwards a part of a streamed message, unless the verdict is that the
-// WebSocket has to end.
-func (p *pass) part(m *frames.Message) *ending {
-	d := p.direction
-	s := d.long(m)
+// heard keeps a verdict that refuses the message.
+func (s *streamed) heard(v policy.Verdict, pass bool) {
+	if !pass && !s.refused {
+		s.verdict, s.refused = v, true
+	}
+}
+
+// part counts a part of a streamed message, and reports whether it is the first.
+func (p *pass) part(m *frames.Message) (first bool) {
+	s := p.direction.long(m)
+	first = s.message.Frames == 0
 	s.message.WireSize += int64(len(m.Wire))
 	s.message.Frames = m.Frames
-	last := m.Part == frames.LastPart
-	if last && !s.refused {
-		s.verdict = s.judge.End()
-		s.refused = s.verdict.Action == policy.Close
+	p.cut = !s.rebuilt && p.direction.reader.Midframe()
+	return first
+}
+
+// check judges what has come of a streamed message, if there is one: what has
+// not left yet may do so, unless the WebSocket has to end. That is once for all
+// the parts of a batch, since it costs as much for few bytes as for some
+// thousand.
+func (p *pass) check() *ending {
+	s := p.direction.stream
+	if s == nil {
+		return nil
 	}
-	if last || s.refused {
-		v := s.verdict
-		p.ended(v, "")
-		if s.refused {
-			return &ending{code: v.Code, reason: v.Reason, action: v.Action.String(), state: audit.StateBlocked, rules: v.Rules}
-		}
+	if s.rebuilt {
+		p.rebuild()
+	} else if !s.refused {
+		s.heard(s.judge.Check())
 	}
-	switch {
-	case !s.rebuilt:
-		p.cut = d.reader.Midframe()
-		p.forward(m.Wire)
-	case last:
-		p.forward(d.fragment(s.op, true, s.last))
+	if s.refused {
+		return p.refuse()
 	}
 	return nil
+}
+
+// rebuild sends the data of a message in a frame of our own, but for the last
+// byte.
+func (p *pass) rebuild() {
+	d := p.direction
+	s := d.stream
+	if !s.refused {
+		s.heard(s.judge.Check())
+	}
+	if end := len(s.data) - 1; end > 0 && !s.refused {
+		p.forward(d.fragment(s.op, false, s.data[:end]))
+		s.op, s.data = frames.Continuation, append(s.data[:0], s.data[end])
+	}
+}
+
+// release forwards what of a streamed message has been waiting for m: wire, or
+// all of m if that has more because fragments had been held. The last part goes
+// by the verdict on the whole.
+func (p *pass) release(m *frames.Message, wire []byte) *ending {
+	d := p.direction
+	s := d.stream
+	if m.Part != frames.LastPart {
+		if end := p.check(); end != nil {
+			return end
+		}
+	} else {
+		if !s.refused {
+			v := s.judge.End()
+			s.heard(v, v.Action != policy.Close)
+			s.verdict = v
+		}
+		if s.refused {
+			return p.refuse()
+		}
+		p.ended(s.verdict, "")
+	}
+	switch {
+	case s.rebuilt && m.Part == frames.LastPart:
+		p.forward(d.fragment(s.op, true, s.data))
+	case s.rebuilt:
+	case len(m.Wire) > len(wire):
+		p.forward(m.Wire)
+	default:
+		p.forward(wire)
+	}
+	return nil
+}
+
+// refuse records the streamed message as refused, and says how the WebSocket ends.
+func (p *pass) refuse() *ending {
+	v := p.direction.stream.verdict
+	p.ended(v, "")
+	return &ending{code: v.Code, reason: v.Reason, action: v.Action.String(), state: audit.StateBlocked, rules: v.Rules}
 }
 
 // ended notes the record of the streamed message.
@@ -112,14 +172,32 @@ func (p *pass) ended(v policy.Verdict, reason string) {
 	p.keep(e)
 }
 
-// abandon records a streamed message of which the rest will not come. What there
-// was of it has left.
+// unfinished notes the record of the streamed message if there is one, of which
+// the rest will not come.
+func (p *pass) unfinished() {
+	s := p.direction.stream
+	if s == nil {
+		return
+	}
+	v := s.verdict
+	if !s.refused {
+		// What there was of it has left, whatever its end would have decided.
+		v = s.judge.End()
+		v.Action, v.Code = policy.Allow, 0
+		if len(v.Rules) > 0 {
+			v.Action = policy.Log
+		}
+	}
+	p.ended(v, "ended within the message")
+}
+
+// abandon records a streamed message within which the direction has ended.
 func (d *direction) abandon() {
 	if d.stream == nil {
 		return
 	}
 	p := d.newPass()
 	defer p.free()
-	p.ended(policy.Verdict{}, "ended within the message")
+	p.unfinished()
 	p.flush()
 }

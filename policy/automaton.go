@@ -3,25 +3,29 @@ package policy
 // A needle is a string that the automaton looks for.
 type needle struct {
 	literal
-	slot int // set when it is found
-	rule int // set when it is found
+	slots []int // set when it is found
+	rules []int // set when it is found
+}
+
+// needles are different strings, whoever asks for them.
+type needles struct {
+	list  []needle
+	index map[literal]int
+}
+
+func (n *needles) add(l literal, slot, rule int) {
+	i, known := n.index[l]
+	if !known {
+		i = len(n.list)
+		n.list = append(n.list, needle{literal: l})
+		n.index[l] = i
+	}
+	n.list[i].slots = append(n.list[i].slots, slot)
+	n.list[i].rules = append(n.list[i].rules, rule)
 }
 
 // key is what the automaton compares: the beginning, without case.
 func (n *needle) key() string { return lower(n.text[:min(len(n.text), maxLength)]) }
-
-// is reports whether b, of the same length, is what the needle looks for.
-func (n *needle) is(b []byte) bool {
-	if !n.fold {
-		return string(b) == n.text
-	}
-	for i, c := range b {
-		if lowerByte(c) != n.text[i] {
-			return false
-		}
-	}
-	return true
-}
 
 // An automaton finds all needles in one pass over a message (Aho and Corasick,
 // "Efficient string matching", 1975). Its states are rows of a dense table with
@@ -51,8 +55,7 @@ func newAutomaton(needles []needle) *automaton {
 		a.class[c] = a.class[lowerByte(byte(c))]
 	}
 	next, found := a.trie()
-	a.link(next, found)
-	a.number(next, found)
+	a.number(next, found, a.link(next, found))
 	return a
 }
 
@@ -83,13 +86,13 @@ func (a *automaton) trie() (next [][]uint32, found [][]int) {
 
 // link fills the gaps of the tree. Where a state has no child, the next state
 // is that of its longest proper suffix which is a state too. Breadth first, so
-// that a suffix, which is shorter, is complete before it is needed.
-func (a *automaton) link(next [][]uint32, found [][]int) {
+// that a suffix, which is shorter, is complete before it is needed. It returns the
+// states in this order.
+func (a *automaton) link(next [][]uint32, found [][]int) (order []uint32) {
 	suffix := make([]uint32, len(next))
-	queue := []uint32{0}
-	for len(queue) > 0 {
-		s := queue[0]
-		queue = queue[1:]
+	order = append(order, 0)
+	for i := 0; i < len(order); i++ {
+		s := order[i]
 		for k, child := range next[s] {
 			other := uint32(0)
 			if s != 0 {
@@ -101,20 +104,22 @@ func (a *automaton) link(next [][]uint32, found [][]int) {
 			}
 			suffix[child] = other
 			found[child] = append(found[child], found[other]...)
-			queue = append(queue, child)
+			order = append(order, child)
 		}
 	}
+	return order
 }
 
-// number lays out the table, with the states at which needles end last.
-func (a *automaton) number(next [][]uint32, found [][]int) {
+// number lays out the table, with the states at which needles end last; of the
+// others those that messages are in most of the time, near the root, are together.
+func (a *automaton) number(next [][]uint32, found [][]int, order []uint32) {
 	offset := make([]uint32, len(next))
 	rows := uint32(0)
 	for _, ends := range []bool{false, true} {
 		if ends {
 			a.final = rows * a.stride
 		}
-		for s := range next {
+		for _, s := range order {
 			if (found[s] != nil) == ends {
 				offset[s] = rows * a.stride
 				rows++
@@ -122,8 +127,8 @@ func (a *automaton) number(next [][]uint32, found [][]int) {
 		}
 	}
 	a.next = make([]uint32, rows*a.stride)
-	for s, row := range next {
-		for k, t := range row {
+	for _, s := range order {
+		for k, t := range next[s] {
 			a.next[offset[s]+uint32(k)] = offset[t]
 		}
 		if found[s] != nil {
@@ -186,17 +191,22 @@ func (a *automaton) scan(data []byte, m *subject) {
 // compared here.
 func (a *automaton) report(s uint32, data []byte, end int, m *subject) {
 	for _, i := range a.found[(s-a.final)/a.stride] {
-		n := &a.needles[i]
-		if m.found.has(n.slot) {
+		if m.needles.has(i) {
 			continue
 		}
+		n := &a.needles[i]
 		if !n.fold || len(n.text) > maxLength {
 			rest := data[end-min(len(n.text), maxLength):]
 			if len(rest) < len(n.text) || !n.is(rest[:len(n.text)]) {
 				continue
 			}
 		}
-		m.found.set(n.slot)
-		m.rules.set(n.rule)
+		m.needles.set(i)
+		for _, slot := range n.slots {
+			m.found.set(slot)
+		}
+		for _, rule := range n.rules {
+			m.rules.set(rule)
+		}
 	}
 }

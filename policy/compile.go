@@ -149,13 +149,14 @@ func (c *compiler) rule(t *table) {
 		r.except = &cond
 	}
 	c.redaction(t, match, r, known)
-	for _, test := range t.tables("test", "[[rule.test]]") {
-		r.tests = append(r.tests, testOf(test, r, known))
-	}
 	if rate := t.table("rate", "[rule.rate]"); rate != nil {
 		r.rate = c.rate(rate, r)
 	}
+	for _, test := range t.tables("test", "[[rule.test]]") {
+		r.tests = append(r.tests, testOf(test, r, known))
+	}
 	t.close()
+	r.Scope, r.Match = r.scope.brief(), c.brief(r)
 	c.policy.rules = append(c.policy.rules, r)
 }
 

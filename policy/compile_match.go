@@ -59,20 +59,28 @@ const maxRegex = 50_000
 
 // compileRegex compiles one regex, or reports why not.
 func compileRegex(t *table, key string, s text) *regexp.Regexp {
-	re, err := regexp.Compile(s.string)
+	re, err := CompileRegex(s.string)
 	if err != nil {
-		what := "got " + describe(s.string)
+		t.errorf(s.at, "%s: %v", key, err)
+	}
+	return re
+}
+
+// CompileRegex compiles what a policy may have as a regex. The error says what
+// is wrong with any other, and quotes it.
+func CompileRegex(text string) (*regexp.Regexp, error) {
+	re, err := regexp.Compile(text)
+	if err != nil {
+		what := "got " + describe(text)
 		if bad, ok := errors.AsType[*syntax.Error](err); ok {
 			what = fmt.Sprintf("%v %s", bad.Code, describe(bad.Expr))
 		}
-		t.errorf(s.at, "%s: %s, expected RE2 syntax", key, what)
-		return nil
+		return nil, fmt.Errorf("%s, expected RE2 syntax", what)
 	}
-	if n := instructions(s.string); n > maxRegex {
-		t.errorf(s.at, "%s: %s compiles to %d instructions, expected %d at most", key, describe(s.string), n, maxRegex)
-		return nil
+	if n := instructions(text); n > maxRegex {
+		return nil, fmt.Errorf("%s compiles to %d instructions, expected %d at most", describe(text), n, maxRegex)
 	}
-	return re
+	return re, nil
 }
 
 func instructions(text string) int {
@@ -225,10 +233,12 @@ func (c *compiler) value(t *table, match *condition) *value {
 		t.errorf(t.node.key, "[rule.value] is about what a regex matches, expected a regex in [rule.match]")
 	}
 	v := &value{}
-	if n, ok := t.get("group"); ok {
+	if n, ok := t.get("group"); ok && n == "first" {
+		v.group = firstGroup
+	} else if ok {
 		group, isInt := n.(int64)
 		if !isInt || group < 0 {
-			t.mismatch(t.sub("group").value, "group", n, "the number of a group, 0 for the whole match")
+			t.mismatch(t.sub("group").value, "group", n, `the number of a group, 0 for the whole match, or "first" for the first with text`)
 			group = 0
 		}
 		for _, re := range match.regex {
@@ -273,6 +283,9 @@ func (c *compiler) rate(t *table, r *rule) *rate {
 		rate.messages = n
 	}
 	rate.bytes = t.size("bytes", 0)
+	if t.values["bytes"] == int64(0) {
+		t.mismatch(t.sub("bytes").value, "bytes", int64(0), "more than 0")
+	}
 	if !t.has("messages") && !t.has("bytes") {
 		t.errorf(t.node.key, "[rule.rate] has neither messages nor bytes, expected one of them at least")
 	}
@@ -289,6 +302,28 @@ func (c *compiler) rate(t *table, r *rule) *rate {
 	}
 	t.close()
 	return rate
+}
+
+// groupMayBeEmpty reports whether a group of re can match no character.
+func groupMayBeEmpty(re *regexp.Regexp, group int) bool {
+	tree, err := syntax.Parse(re.String(), syntax.Perl)
+	var least func(tree *syntax.Regexp) (int, bool)
+	least = func(tree *syntax.Regexp) (int, bool) {
+		if tree.Op == syntax.OpCapture && tree.Cap == group {
+			return new(run).add(tree), true
+		}
+		for _, sub := range tree.Sub {
+			if n, ok := least(sub); ok {
+				return n, true
+			}
+		}
+		return 0, false
+	}
+	if err != nil {
+		return false
+	}
+	n, ok := least(tree)
+	return ok && n == 0
 }
 
 // redaction reads what a rule puts in the place of what it finds, and refuses a
@@ -309,7 +344,15 @@ func (c *compiler) redaction(t, match *table, r *rule, known bool) {
 		t.errorf(t.sub("action").value, `action: "redact" has nothing to replace, expected one of %s in [rule.match]`, strings.Join(finders, ", "))
 		return
 	}
+	if found := slices.ContainsFunc(finders[:4], match.has); !found && !slices.ContainsFunc(slices.Concat(r.match.json, r.match.jsonAll), func(i int) bool { return !c.json.tests[i].absent }) {
+		t.errorf(t.sub("action").value, `action: "redact" has nothing to replace where exists = false, expected another condition in [rule.match]`)
+	}
 	for _, re := range r.match.regex {
+		if v := r.match.value; v != nil && v.group > 0 && groupMayBeEmpty(re.re, v.group) {
+			e := re.at
+			e.Message = fmt.Sprintf(`regex: group %d of %s may match no character at all, expected at least one beside action = "redact"`, v.group, describe(re.re.String()))
+			c.errors = append(c.errors, &e)
+		}
 		if re.least == 0 {
 			e := re.at
 			e.Message = fmt.Sprintf(`regex: %s may match no character at all, expected at least one beside action = "redact"`, describe(re.re.String()))

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"math"
+	"slices"
 
 	"framegate/frames"
 	"framegate/policy/detect"
@@ -35,7 +36,8 @@ func (w *words) holds(found bitset) bool { return len(w.texts) == 0 || found.has
 // A detector is one value of a detect condition.
 type detector struct {
 	*detect.Detector
-	slot int // where the automaton reports its literals; -1 if it has none
+	slot   int // where the automaton reports its literals; -1 if it has none
+	number int // among those of the policy
 }
 
 // fits reports whether opcode and size are as c asks.
@@ -43,41 +45,39 @@ func (c *condition) fits(op opcodes, size int64) bool {
 	return c.opcodes&op != 0 && c.min <= size && size <= c.max
 }
 
-// holds tries first what is cheap.
-func (c *condition) holds(m *matcher, s *subject) bool {
-	return c.fits(s.op, s.size) && c.contains.holds(s.found) && c.keywords.holds(s.found) &&
-		c.jsonHolds(m, s) && c.detects(s, false, false) && c.matches(s, false, false)
-}
+func (c *condition) holds(m *matcher, s *subject) bool { return c.failing(m, s) == "" }
 
-func (c *condition) jsonHolds(m *matcher, s *subject) bool {
-	if c.json == nil && c.jsonAll == nil {
-		return true
+// failing returns the first key that does not hold, "" if all do. It tries first
+// what is cheap.
+func (c *condition) failing(m *matcher, s *subject) (key string) {
+	switch {
+	case c.opcodes&s.op == 0:
+		return "opcode"
+	case s.size < c.min:
+		return "min_size"
+	case s.size > c.max:
+		return "max_size"
+	case !c.contains.holds(s.found):
+		return "contains"
+	case !c.keywords.holds(s.found):
+		return "keywords"
+	case c.jsonAll != nil && slices.ContainsFunc(c.jsonAll, func(i int) bool { return !m.jsonHeld(s).has(i) }):
+		return "json_all"
+	case c.json != nil && !slices.ContainsFunc(c.json, func(i int) bool { return m.jsonHeld(s).has(i) }):
+		return "json"
+	case !c.detects(s, false, false):
+		return "detect"
+	case !c.matches(s, false, false):
+		return "regex"
 	}
-	held := m.jsonHeld(s)
-	for _, i := range c.jsonAll {
-		if !held.has(i) {
-			return false
-		}
-	}
-	if c.json == nil {
-		return true
-	}
-	for _, i := range c.json {
-		if held.has(i) {
-			return true
-		}
-	}
-	return false
+	return ""
 }
 
 // detects reports whether a detector finds something, if there are any. Of a
 // window it is told whether the message goes on beyond its edges.
 func (c *condition) detects(s *subject, cutBefore, cutAfter bool) bool {
-	for _, d := range c.detect {
-		if d.slot >= 0 && !s.found.has(d.slot) {
-			continue
-		}
-		if d.in(s.data, cutBefore, cutAfter) || s.text != nil && d.in(s.text, cutBefore, cutAfter) {
+	for i := range c.detect {
+		if d := &c.detect[i]; (d.slot < 0 || s.found.has(d.slot)) && s.detects(d, cutBefore, cutAfter) {
 			return true
 		}
 	}

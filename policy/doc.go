@@ -1,15 +1,18 @@
 // Package policy judges connections and messages by rules written in TOML.
 //
 // It is pure: values go in, a [Decision] or a [Verdict] comes out. It opens no
-// connection, keeps no clock and writes no log; the only I/O is that of [Load].
+// connection, keeps no clock and writes no log; the only I/O is that of [Load] and
+// [Policy.LoadCases].
 //
 // # From file to verdict
 //
-//	file      TOML, checked as a whole                      document.go, position.go, compile.go
-//	Policy    immutable, has a version                      policy.go
-//	Decision  inspect, bypass or block one connection       connection.go, host.go
-//	Scope     the rules that hold for one connection        scope.go
-//	Verdict   what becomes of one message                   verdict.go, redact.go
+//	file         TOML, checked as a whole                 document.go, position.go, compile.go
+//	Policy       immutable, has a version                 policy.go
+//	Decision     inspect, bypass or block one connection  connection.go, host.go
+//	Scope        the rules that hold for one connection   scope.go
+//	Verdict      what becomes of one message              verdict.go, redact.go
+//	Explanation  why it does                              explain.go, explain_reason.go
+//	Case         a message, and what is to become of it   cases.go
 //
 // A Policy never changes. A reload makes another one, and connections take it
 // up by asking it for a new [Scope]; nothing is shared between the two. All

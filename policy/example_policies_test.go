@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"framegate/examples/traffic"
+	"framegate/frames"
 )
 
 const examples = "../examples/policies"
@@ -18,7 +19,7 @@ const examples = "../examples/policies"
 // an example to having one that hits and one that does not.
 func TestExamplePolicies(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(examples, "*.toml"))
-	if err != nil || len(files) < 3 {
+	if err != nil || len(files) < 10 {
 		t.Fatalf("got %d example policies, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -27,8 +28,8 @@ func TestExamplePolicies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, s := range p.Warnings() {
-				t.Errorf("%s:%d:%d: slow: %s", s.File, s.Line, s.Column, s.Reason)
+			for _, w := range p.Warnings() {
+				t.Error(w)
 			}
 			tested := map[string]int{}
 			for _, r := range p.RunTests() {
@@ -53,23 +54,77 @@ func TestExamplePolicies(t *testing.T) {
 	}
 }
 
-// TestExamplesTogether loads all examples at once, as a directory of them would be.
+// TestExamplesTogether loads the examples at once, as a directory of them would
+// be. Only positive.toml wants another default than the others.
 func TestExamplesTogether(t *testing.T) {
-	p, err := Load([]string{filepath.Join(examples, "*.toml")})
+	files, err := filepath.Glob(filepath.Join(examples, "*.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := p.Name(), "bypass, default, demo"; got != want {
+	alone := filepath.Join(examples, "positive.toml")
+	if _, err := Load(files); err == nil || !strings.Contains(err.Error(), `default: got "close", expected "allow"`) {
+		t.Errorf("with %s: got %v, want a mistake about the default", alone, err)
+	}
+	p, err := Load(slices.DeleteFunc(files, func(f string) bool { return f == alone }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Name(), "bypass, chat, default, demo, health, payment, pinned, rates, secrets"; got != want {
 		t.Errorf("name: got %q, want %q", got, want)
+	}
+	for _, w := range p.Warnings() {
+		t.Error(w)
 	}
 	if len(loadExample(t, "default.toml").Rules()) != 10 {
 		t.Error("the default policy is measured as one of ten rules")
 	}
 }
 
+// TestPositivePolicy shows what tests of single rules cannot: what becomes of a
+// message that none is about, and of one that is too large to be held.
+func TestPositivePolicy(t *testing.T) {
+	p := loadExample(t, "positive.toml")
+	s := p.Scope(Upgrade{Host: "shop.example", Path: "/ws"})
+	picture := func(head string) string { return head + strings.Repeat("\x00\xff", 100) }
+	for _, c := range []struct {
+		dir     frames.Direction
+		op      frames.Opcode
+		message string
+		want    Action
+	}{
+		{frames.ToServer, frames.Text, `{"type":"chat","text":"hello"}`, Allow},
+		{frames.ToServer, frames.Text, `{"type":"chat","text":"<script>"}`, Drop},
+		{frames.ToServer, frames.Text, `{"type":"admin"}`, Close},
+		{frames.ToServer, frames.Text, `{"type":"presence"}`, Close}, // only the server may
+		{frames.ToClient, frames.Text, `{"type":"presence"}`, Allow},
+		{frames.ToServer, frames.Text, `{"type":"chat","text":"` + strings.Repeat("x", 16<<10) + `"}`, Close},
+		{frames.ToServer, frames.Text, `{"type":"chat","text":"hello"`, Close},
+		{frames.ToServer, frames.Text, "", Close},
+		{frames.ToServer, frames.Ping, "", Allow},
+		{frames.ToServer, frames.Close, "\x03\xe8bye", Allow},
+		{frames.ToClient, frames.Binary, picture("\x89PNG\r\n\x1a\n"), Allow},
+		{frames.ToClient, frames.Binary, picture("\xff\xd8\xff\xe0\x00\x10JFIF\x00"), Allow},
+		{frames.ToServer, frames.Binary, picture("\x89PNG\r\n\x1a\n"), Close},
+		{frames.ToClient, frames.Binary, picture("x\x89PNG\r\n\x1a\n"), Close},
+		{frames.ToClient, frames.Binary, picture("MZ"), Close},
+	} {
+		if v := s.Message(c.dir, c.op, []byte(c.message)); v.Action != c.want {
+			t.Errorf("%v %v %.60q: got %v %v, want %v", c.dir, c.op, c.message, v.Action, v.Rules, c.want)
+		}
+	}
+	if v := p.Scope(Upgrade{Path: "/other"}).Message(frames.ToServer, frames.Text, []byte(`{"type":"chat"}`)); v.Action != Close {
+		t.Errorf("another path: got %v, want close", v.Action)
+	}
+	stream := s.Stream(frames.ToServer, frames.Text)
+	stream.Write([]byte(`{"type":"chat","text":"hello"}`))
+	if v := stream.End(); v.Action != Close {
+		t.Errorf("in parts: got %v, want close", v.Action)
+	}
+}
+
 // TestDemoTraffic names every message of the recorded traffic that the demo's
-// policy does not simply allow, as its comments do, and shows that the default
-// policy has nothing against any.
+// policy does not simply allow, as its comments do, and shows that the policies
+// for everybody have nothing against any.
 func TestDemoTraffic(t *testing.T) {
 	want := []string{
 		"cdp-events 16 close remote-control",
@@ -79,8 +134,12 @@ func TestDemoTraffic(t *testing.T) {
 		"slack-socket-mode 2 drop response-url",
 	}
 	var got []string
-	demo := loadExample(t, "demo.toml").Scope(Upgrade{Host: "feed.demo.test"})
-	clean := loadExample(t, "default.toml").Scope(Upgrade{Host: "feed.demo.test"})
+	u := Upgrade{Host: "feed.demo.test"}
+	demo := loadExample(t, "demo.toml").Scope(u)
+	clean := map[string]*Scope{}
+	for _, name := range []string{"default", "payment", "health", "secrets", "chat", "rates"} {
+		clean[name] = loadExample(t, name+".toml").Scope(u)
+	}
 	for _, set := range traffic.Sets() {
 		messages, err := traffic.Load(set)
 		if err != nil {
@@ -90,8 +149,10 @@ func TestDemoTraffic(t *testing.T) {
 			if v := demo.Message(m.Direction, m.Opcode, m.Payload); v.Rules != nil {
 				got = append(got, fmt.Sprintf("%s %d %v %s", set, i+1, v.Action, strings.Join(v.Rules, " ")))
 			}
-			if v := clean.Message(m.Direction, m.Opcode, m.Payload); v.Rules != nil || v.Shadow != nil {
-				t.Errorf("default: %s %d: %v %v", set, i+1, v.Rules, v.Shadow)
+			for name, s := range clean {
+				if v := s.Message(m.Direction, m.Opcode, m.Payload); v.Rules != nil || v.Shadow != nil {
+					t.Errorf("%s: %s %d: %v %v", name, set, i+1, v.Rules, v.Shadow)
+				}
 			}
 		}
 	}
@@ -116,6 +177,17 @@ func TestExampleConnections(t *testing.T) {
 		{"bypass.toml", "10.0.0.1", "10.0.1.1", "insurance.example", "inspect "},
 		{"bypass.toml", "10.0.0.1", "10.0.1.1", "eu.push.vendor.example", "bypass pinned"},
 		{"bypass.toml", "10.0.0.1", "203.0.113.9", "", "bypass backup"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "1-courier.push.apple.com", "bypass pinned/apple-push"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "mesu.apple.com", "bypass pinned/apple-update"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "www.apple.com", "inspect "},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "fe2cr.update.microsoft.com", "bypass pinned/windows-update"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "tsfe.trafficshaping.dsp.mp.microsoft.com", "bypass pinned/windows-update"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "outlook.office.com", "inspect "},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "play.googleapis.com", "bypass pinned/android"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "storage.googleapis.com", "inspect "},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "chat.signal.org", "bypass pinned/signal"},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "chat.signal.org.example", "inspect "},
+		{"pinned.toml", "10.0.0.1", "10.0.1.1", "", "inspect "},
 	} {
 		d := loadExample(t, c.file).Connection(Flow{
 			Client: netip.AddrPortFrom(netip.MustParseAddr(c.client), 40000),

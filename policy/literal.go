@@ -16,6 +16,19 @@ type literal struct {
 	fold bool
 }
 
+// is reports whether b, of the same length, is what l looks for.
+func (l *literal) is(b []byte) bool {
+	if !l.fold {
+		return string(b) == l.text
+	}
+	for i, c := range b {
+		if lowerByte(c) != l.text[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // literals are alternatives: at least one of them must be there. nil says
 // nothing about what must be there.
 type literals []literal
@@ -135,7 +148,7 @@ func alternate(subs []*syntax.Regexp) needs {
 	for _, sub := range subs {
 		n := analyse(sub)
 		if all.exact != nil && n.exact != nil {
-			all.exact = union(all.exact, n.exact, maxSpelled)
+			all.exact = union(all.exact, n.exact, maxUnion)
 		} else {
 			all.exact = nil
 		}
@@ -180,6 +193,9 @@ func (s *sequence) needs() needs {
 
 // cross returns each of a followed by each of b, or nil if that is too much.
 func cross(a, b literals) literals {
+	if len(a) == 1 && a[0].text == "" {
+		return b
+	}
 	if len(a)*len(b) > maxSpelled {
 		return nil
 	}

@@ -3,9 +3,11 @@ package policy
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"framegate/frames"
+	"framegate/policy/detect"
 )
 
 // A matcher judges messages by all rules of a policy together.
@@ -17,6 +19,7 @@ type matcher struct {
 	always    bitset                   // rules that may match whatever it finds
 	loose     bitset                   // rules with a key that may hold whatever it finds
 	content   bitset                   // rules that look into the message
+	detectors []*detect.Detector
 	slots     int
 	subjects  sync.Pool // *subject
 }
@@ -31,7 +34,7 @@ func newMatcher(rules []*rule, tests jsonTests) (*matcher, []Warning) {
 	for op := range m.about {
 		m.about[op] = newBitset(n)
 	}
-	var needles []needle
+	all := needles{index: map[literal]int{}}
 	var slow []Warning
 	for i, r := range rules {
 		for op := range m.about {
@@ -43,12 +46,11 @@ func newMatcher(rules []*rule, tests jsonTests) (*matcher, []Warning) {
 			if c == nil {
 				continue
 			}
-			start := len(needles)
-			needles = m.assign(c, i, needles)
+			m.assign(c, i, &all)
 			if c.loose() {
 				m.loose.set(i)
 			}
-			if c.regex != nil || c.detect != nil || len(needles) > start {
+			if c.regex != nil || c.detect != nil || len(c.contains.texts) > 0 || len(c.keywords.texts) > 0 {
 				m.content.set(i)
 			}
 		}
@@ -59,21 +61,25 @@ func newMatcher(rules []*rule, tests jsonTests) (*matcher, []Warning) {
 			}
 		}
 	}
-	m.automaton = newAutomaton(needles)
+	m.automaton = newAutomaton(all.list)
 	m.subjects.New = func() any {
-		return &subject{found: newBitset(m.slots), rules: newBitset(n), held: newBitset(len(m.json.tests))}
+		return &subject{
+			needles: newBitset(len(all.list)), found: newBitset(m.slots), rules: newBitset(n),
+			asked: newBitset(len(m.detectors)), detected: newBitset(len(m.detectors)),
+			held: newBitset(len(m.json.tests)),
+		}
 	}
 	return m, slow
 }
 
-// assign gives the parts of a condition their slots, and appends what has to
-// be found for them.
-func (m *matcher) assign(c *condition, rule int, needles []needle) []needle {
+// assign gives the parts of a condition their slots, and adds what has to be
+// found for them.
+func (m *matcher) assign(c *condition, rule int, all *needles) {
 	add := func(texts literals) (slot int) {
 		slot = m.slots
 		m.slots++
 		for _, l := range texts {
-			needles = append(needles, needle{l, slot, rule})
+			all.add(l, slot, rule)
 		}
 		return slot
 	}
@@ -86,6 +92,10 @@ func (m *matcher) assign(c *condition, rule int, needles []needle) []needle {
 	for i := range c.detect {
 		d := &c.detect[i]
 		d.slot = -1
+		if d.number = slices.Index(m.detectors, d.Detector); d.number < 0 {
+			d.number = len(m.detectors)
+			m.detectors = append(m.detectors, d.Detector)
+		}
 		if texts, fold := d.Literals(); texts != nil {
 			d.slot = add(literalsOf(texts, fold))
 		}
@@ -95,7 +105,6 @@ func (m *matcher) assign(c *condition, rule int, needles []needle) []needle {
 			re.slot = add(re.literals)
 		}
 	}
-	return needles
 }
 
 func literalsOf(texts []string, fold bool) literals {

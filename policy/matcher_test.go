@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	"framegate/examples/traffic"
 	"framegate/frames"
+	"framegate/policy/detect"
+	"framegate/policy/jsonpath"
 )
 
 // regexes are of all kinds that the matcher treats in different ways.
@@ -24,11 +29,21 @@ var regexes = []string{
 	`[A-Za-z0-9+/]{20,}={0,2}`, `(?i)[a-f0-9]{24}`, `(?i)[k0-9]{12}`, `[\d\x{FFFD}]{10}`, `(?:\d{4}-){3}\d{4}`, `\d{4}(?:-\d{4}){3}|x{9}`,
 	`AKIA[A-Z0-9]{16}`, `eyJ[0-9A-Za-z_-]{8,}\.eyJ`, `"(?:cmd|op)"\s*:\s*"(?:stop|wipe)"`, `(?i)\b(?:postgres(?:ql)?|rediss?)://[^\s:/@"]+:[^\s:/@"]+@`,
 	`0123456789abcdef0123456789abcdef0123456789`, `(?i)abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz`, `[a-p]x|[a-q]y`, `@`, `(?i)ss`, `(?:a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q)zz`,
-	`[^\x00-\x{10FFFF}]`, `needle|[^\x00-\x{10FFFF}]`, `(?:|needle)x`, `\Qa.b*c\E+`, `needle{0}`, `(?U)needle.*end`, `\pN{9}`, `[[:word:]]{18}`,
+	`[^\x00-\x{10FFFF}]`, `needle|[^\x00-\x{10FFFF}]`, `(?:|needle)x`, `[\w.-]{0,5}?(?:key|needle)[ =]{0,3}([a-z0-9]{4,6})(?:;|$)`, `(?i)[\w.-]{0,50}?(?:access|key|passw(?:or)?d|secret)(?:[ \t\w.-]{0,20})[=:]([\w.=-]{5,15}|[a-z0-9]{4,}={0,3})(?:[\s;]|$)`,
+	`\b((?:hvs\.[\w-]{9,12}|s\.(?i:[a-z0-9]{4})))(?:;|$)`, `é{0,3}?needle(\d*)`, `(?:^|\W)needle=(\w+)!`, `needle[a-z]{3,}!`, `.{0,3}needle.{0,3}`, `[^a]{0,4}(?:needle|haystack)+\b`, `(?:x|yy)?(?:a?b)?needle(x)?`,
+	`\Qa.b*c\E+`, `\Qneedle`, `needle{0}`, `(?U)needle.*end`, `\pN{9}`, `[[:word:]]{18}`,
 }
 
-// matchOf builds rules around the regexes and strings, and a matcher for them.
+// matchOf is matchSeeded with the same choices each time.
 func matchOf(res []*regexp.Regexp, words []string) (*matcher, []*rule) {
+	return matchSeeded(res, words, 0, false)
+}
+
+// matchSeeded builds rules around the regexes, the strings and what seed chooses of
+// all else that a rule may ask, and a matcher for them. A stream cannot answer json,
+// and sees only a part of the line that a value is in.
+func matchSeeded(res []*regexp.Regexp, words []string, seed uint64, stream bool) (*matcher, []*rule) {
+	random := rand.New(rand.NewPCG(seed, 2))
 	var rules []*rule
 	all := condition{opcodes: dataMessages, max: math.MaxInt64}
 	add := func(match condition, except *condition) {
@@ -59,7 +74,61 @@ func matchOf(res []*regexp.Regexp, words []string) (*matcher, []*rule) {
 	small := all
 	small.min, small.max = 3, 30
 	add(small, &both)
-	m, _ := newMatcher(rules, jsonTests{})
+	cased := all
+	cased.keywords.texts = append([]string{"Planted " + strings.Repeat("0123456789abcdef", 3)}, words...)
+	add(cased, nil)
+	add(of(res[:1], words...), &cased)
+
+	detectors := detect.All()
+	for range 2 {
+		one, two := all, all
+		one.detect = []detector{{Detector: detectors[random.IntN(len(detectors))]}}
+		two.detect = append([]detector{{Detector: detectors[random.IntN(len(detectors))]}}, one.detect...)
+		two.keywords.texts = words
+		add(one, nil)
+		add(two, nil)
+		add(of(res), &one)
+		add(one, &first)
+	}
+	for _, re := range res {
+		c := of([]*regexp.Regexp{re})
+		c.value = &value{group: random.IntN(re.NumSubexp()+2) - 1, entropy: float64(random.IntN(8)) / 2}
+		add(c, nil)
+		c.value = &value{group: firstGroup, words: []string{lower(words[0][:1])}, match: res[1:]}
+		if !stream {
+			c.value.line = []*regexp.Regexp{regexp.MustCompile("x")}
+		}
+		add(c, nil)
+		c.keywords.texts = words
+		add(c, nil)
+	}
+
+	var tests jsonTests
+	if stream {
+		m, _ := newMatcher(rules, tests)
+		return m, rules
+	}
+	test := func(t jsonTest, path string) []int {
+		t.path, _ = jsonpath.Parse(path) // all of them are good
+		tests.tests = append(tests.tests, t)
+		return []int{len(tests.tests) - 1}
+	}
+	limit := float64(random.IntN(3))
+	number, _ := jsonValue(int64(1))
+	word, _ := jsonValue(words[0])
+	a, b, c, d := all, all, of(res[:1]), all
+	a.json = test(jsonTest{re: res[0]}, "a")
+	b.json = append(test(jsonTest{equals: []jsonpath.Value{number, word}}, "list.#"), test(jsonTest{gt: &limit}, "n")...)
+	b.jsonAll = test(jsonTest{absent: true}, "b.c")
+	c.jsonAll = append(test(jsonTest{lt: &limit}, "n"), test(jsonTest{}, "a")...)
+	d.detect = []detector{{Detector: detectors[random.IntN(len(detectors))]}}
+	d.json = test(jsonTest{absent: true}, "n")
+	add(a, nil)
+	add(b, nil)
+	add(c, nil)
+	add(d, &a)
+	add(of(res[:1]), &b)
+	m, _ := newMatcher(rules, tests)
 	return m, rules
 }
 
@@ -89,8 +158,8 @@ func TestMatch(t *testing.T) {
 		for i, re := range res {
 			trees[i], _ = syntax.Parse(re.String(), syntax.Perl)
 		}
-		m, rules := matchOf(res, []string{"needle", "a\xffb", "0123456789012345678901234567890123456789"})
-		for seed := range uint64(12) {
+		m, rules := matchSeeded(res, []string{"needle", "a\xffb", "0123456789012345678901234567890123456789"}, uint64(i), false)
+		for seed := range uint64(4) {
 			for _, data := range messages([]byte("x needle 4012888888881881 a\xffb"), seed, trees...) {
 				checkMatch(t, m, rules, data)
 				if res[0].Match(data) {
@@ -129,7 +198,7 @@ func FuzzMatch(f *testing.F) {
 			}
 			res, trees = append(res, re), append(trees, tree)
 		}
-		m, rules := matchOf(res, []string{word, "needle"})
+		m, rules := matchSeeded(res, []string{word, "needle"}, seed, false)
 		for _, data := range messages(data, seed, trees...) {
 			checkMatch(t, m, rules, data)
 		}
@@ -142,7 +211,7 @@ func FuzzMatch(f *testing.F) {
 // AllocsPerRun rounds down to none.)
 func TestNoAllocation(t *testing.T) {
 	s := loadExample(t, "default.toml").Scope(Upgrade{Host: "chat.example"})
-	text := bytes.Repeat(trafficOf(t, 1<<10)[0], 16)
+	text := bytes.Repeat(trafficMessage(t), 16)
 	for _, size := range []int{0, 128, 1 << 10, 16 << 10} {
 		for _, dir := range []frames.Direction{frames.ToServer, frames.ToClient} {
 			data := text[:size]
@@ -179,4 +248,17 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// trafficMessage returns a text message of the real traffic in examples, of 1 KiB.
+func trafficMessage(t *testing.T) []byte {
+	messages, err := traffic.Load("feed-coinbase")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	for _, m := range messages {
+		all = append(all, m.Payload...)
+	}
+	return all[:1<<10]
 }

@@ -3,8 +3,6 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -30,7 +28,7 @@ func naiveCondition(tests *jsonTests, c *condition, op opcodes, data []byte) boo
 		return false
 	}
 	views := [][]byte{data}
-	if first := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\ufeff")), " \t\r\n"); len(first) > 0 && bytes.ContainsRune([]byte(`{["`), rune(first[0])) {
+	if first := bytes.TrimLeftFunc(data, func(r rune) bool { return strings.ContainsRune(" \t\r\n\ufeff", r) }); len(first) > 0 && bytes.ContainsRune([]byte(`{["`), rune(first[0])) {
 		views = append(views, unescape(data))
 	}
 	any := func(n int, holds func(i int, data []byte) bool) bool {
@@ -46,7 +44,7 @@ func naiveCondition(tests *jsonTests, c *condition, op opcodes, data []byte) boo
 	return any(len(c.contains.texts), func(i int, data []byte) bool {
 		return bytes.Contains(data, []byte(c.contains.texts[i]))
 	}) && any(len(c.keywords.texts), func(i int, data []byte) bool {
-		return regexp.MustCompile(foldASCII(c.keywords.texts[i])).Match(data)
+		return bytes.Contains(smallASCII(data), smallASCII([]byte(c.keywords.texts[i])))
 	}) && any(len(c.regex), func(i int, data []byte) bool {
 		if c.value == nil {
 			return c.regex[i].re.Match(data)
@@ -81,19 +79,15 @@ func naiveJSON(tests *jsonTests, c *condition, data []byte) bool {
 	return len(c.json) == 0 || slices.ContainsFunc(c.json, holds)
 }
 
-// foldASCII is a regex for s in any case of its ASCII letters.
-func foldASCII(s string) string {
-	var b strings.Builder
-	b.WriteString("(?s)")
-	for _, c := range []byte(s) {
-		switch l := c | 0x20; {
-		case l >= 'a' && l <= 'z':
-			fmt.Fprintf(&b, "[%c%c]", l, l&^0x20)
-		default:
-			b.WriteString(regexp.QuoteMeta(string(rune(c))))
+// smallASCII is b with its ASCII letters in lower case.
+func smallASCII(b []byte) []byte {
+	b = bytes.Clone(b)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 32
 		}
 	}
-	return b.String()
+	return b
 }
 
 // unescape decodes the escapes of JSON one after the other.

@@ -130,11 +130,16 @@ func build(files []source, mistakes []*Error) (*Policy, error) {
 //
 //	cd /etc/framegate/policy.d && sha256sum *.toml | sha256sum
 //
-// computes it without this program. Files on trial come after the others.
+// computes it without this program. Files on trial come after the others, as if
+// they lay in a directory called shadow.
 func version(files []source) string {
 	sum := sha256.New()
 	for _, f := range files {
-		fmt.Fprintf(sum, "%x  %s\n", sha256.Sum256(f.data), filepath.Base(f.name))
+		name := filepath.Base(f.name)
+		if f.shadow {
+			name = "shadow/" + name
+		}
+		fmt.Fprintf(sum, "%x  %s\n", sha256.Sum256(f.data), name)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

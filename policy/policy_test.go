@@ -47,8 +47,8 @@ func TestLoad(t *testing.T) {
 		t.Errorf("name: got %q, want %q", got, want)
 	}
 	got := fmt.Sprintf("%+v", p.Rules())
-	want := "[{ID:a Description: Severity: Tags:[] Action:log Shadow:false Code:0 Reason:} " +
-		"{ID:b Description:B Severity:high Tags:[x y] Action:close Shadow:true Code:1008 Reason:policy violation}]"
+	want := "[{ID:a Description: Severity: Tags:[] Action:log Shadow:false Code:0 Reason: Scope: Match:} " +
+		"{ID:b Description:B Severity:high Tags:[x y] Action:close Shadow:true Code:1008 Reason:policy violation Scope: Match:}]"
 	if got != want {
 		t.Errorf("rules:\ngot  %s\nwant %s", got, want)
 	}

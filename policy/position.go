@@ -53,6 +53,30 @@ func locate(text string) *node {
 	return root
 }
 
+// Position returns the line and the column of a value of a TOML document that
+// package toml has accepted, for the readers of other formats than a policy's.
+// The path consists of keys and of the numbers of items. Where it leads beyond
+// what is written, the last part that is there counts.
+func Position(text string, path ...any) (line, column int) {
+	n := locate(text)
+	for _, part := range path {
+		var next *node
+		switch part := part.(type) {
+		case string:
+			next = n.keys[part]
+		case int:
+			if part < len(n.items) {
+				next = n.items[part]
+			}
+		}
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	return lineColumn(text, n.value)
+}
+
 type scanner struct {
 	text string
 	i    int

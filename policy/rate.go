@@ -31,6 +31,9 @@ const (
 // It keeps about a hundred thousand counts. If there are more, some go that have
 // expired, and if they are too few, any.
 type Rates struct {
+	// Now is the clock; nil is time.Now. Traffic of the past has its own time.
+	Now func() time.Time
+
 	seed   maphash.Seed
 	shards [64]rateShard
 }
@@ -46,6 +49,7 @@ const maxCounts = 2048
 // A rateKey is whose messages are counted, and for which rule.
 type rateKey struct {
 	rule   string
+	shadow bool
 	window time.Duration
 	conn   string
 	client netip.Addr
@@ -68,8 +72,7 @@ func NewRates() *Rates { return &Rates{seed: maphash.MakeSeed()} }
 
 // add counts a message and returns what its window has now.
 func (r *Rates) add(k rateKey, size int64, now time.Time) (messages, bytes int64) {
-	s := &r.shards[maphash.Comparable(r.seed, k)%uint64(len(r.shards))]
-	slot := now.UnixNano() / max(1, int64(k.window)/rateSlots)
+	s, slot := r.of(k, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.counts[k]
@@ -83,6 +86,27 @@ func (r *Rates) add(k rateKey, size int64, now time.Time) (messages, bytes int64
 		c = &rateCount{slot: slot}
 		s.counts[k] = c
 	}
+	return c.add(slot, size)
+}
+
+// peek returns what add would, and counts nothing.
+func (r *Rates) peek(k rateKey, size int64, now time.Time) (messages, bytes int64) {
+	s, slot := r.of(k, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := rateCount{slot: slot}
+	if has := s.counts[k]; has != nil {
+		c = *has
+	}
+	return c.add(slot, size)
+}
+
+// of returns the shard of k, and the slot that is running.
+func (r *Rates) of(k rateKey, now time.Time) (s *rateShard, slot int64) {
+	return &r.shards[maphash.Comparable(r.seed, k)%uint64(len(r.shards))], now.UnixNano() / max(1, int64(k.window)/rateSlots)
+}
+
+func (c *rateCount) add(slot, size int64) (messages, bytes int64) {
 	c.advance(slot)
 	i := c.slot % rateSlots
 	c.messages[i]++
@@ -92,6 +116,13 @@ func (r *Rates) add(k rateKey, size int64, now time.Time) (messages, bytes int64
 		bytes += c.bytes[i]
 	}
 	return messages, bytes
+}
+
+func (r *Rates) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
 }
 
 // advance empties the slots that have passed since the last message. A clock that
@@ -134,7 +165,12 @@ func (s *Scope) overRate(r *rule, size int64, whole bool) bool {
 	if !whole {
 		return false
 	}
-	k := rateKey{rule: r.ID, window: r.rate.window}
+	return r.rate.over(s.rates.add(s.rateKey(r), size, s.rates.now()))
+}
+
+// rateKey is what messages on this connection are counted under for r.
+func (s *Scope) rateKey(r *rule) rateKey {
+	k := rateKey{rule: r.ID, shadow: r.Shadow, window: r.rate.window}
 	switch r.rate.per {
 	case perConnection:
 		k.conn = s.conn
@@ -143,6 +179,9 @@ func (s *Scope) overRate(r *rule, size int64, whole bool) bool {
 	case perHost:
 		k.host = s.host
 	}
-	messages, bytes := s.rates.add(k, size, time.Now())
-	return r.rate.messages > 0 && messages > r.rate.messages || r.rate.bytes > 0 && bytes > r.rate.bytes
+	return k
+}
+
+func (r *rate) over(messages, bytes int64) bool {
+	return r.messages > 0 && messages > r.messages || r.bytes > 0 && bytes > r.bytes
 }

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"sync"
+	"unicode/utf8"
 )
 
 // A regex is one value of a regex condition.
@@ -11,6 +12,7 @@ type regex struct {
 	re       *regexp.Regexp
 	literals literals // unless nil, every match contains one of them
 	run      *run     // unless nil, every match lies in such a run
+	gate     *gate    // unless nil, it has to be open
 	slot     int      // where the automaton reports the literals
 	least    int      // bytes that each match has at least
 	at       Error    // where it is written
@@ -18,10 +20,11 @@ type regex struct {
 }
 
 func newRegex(re *regexp.Regexp, at Error) regex {
-	r := regex{re: re, at: at, open: &openRegex{text: re.String()}}
+	r := regex{re: re, at: at}
 	// The flags are those of regexp.Compile, which has accepted the text.
 	if tree, err := syntax.Parse(re.String(), syntax.Perl); err == nil {
-		r.literals, r.run, r.least = required(tree), longRun(tree), new(run).add(tree)
+		r.open = newOpenRegex(tree)
+		r.literals, r.run, r.gate, r.least = required(tree), longRun(tree), newGate(tree), new(run).add(tree)
 	}
 	return r
 }
@@ -29,6 +32,12 @@ func newRegex(re *regexp.Regexp, at Error) regex {
 // match reports whether the regex matches data, which is the whole message, and
 // v, unless it is nil, has nothing against what it matches.
 func (r *regex) match(data []byte, v *value) bool {
+	if r.gate != nil && r.gate.near != nil {
+		return r.each(data, v, func(int, int) bool { return false })
+	}
+	if r.gate != nil && !r.gate.open(data) {
+		return false
+	}
 	if r.run != nil && !r.run.match(r.re, data) || r.run == nil && v == nil && !r.re.Match(data) {
 		return false
 	}
@@ -39,6 +48,14 @@ func (r *regex) match(data []byte, v *value) bool {
 // [regexp.Regexp.FindAll] has the matches, until it returns false. It reports
 // whether there was a value.
 func (r *regex) each(data []byte, v *value, found func(start, end int) bool) (any bool) {
+	if r.gate != nil && r.gate.near != nil {
+		r.gate.each(r.re, data, func(at []int) bool {
+			start, end, ok := v.of(data, at)
+			any = any || ok
+			return !ok || found(start, end)
+		})
+		return any
+	}
 	for _, at := range r.re.FindAllSubmatchIndex(data, -1) {
 		if start, end, ok := v.of(data, at); ok {
 			any = true
@@ -50,13 +67,36 @@ func (r *regex) each(data []byte, v *value, found func(start, end int) bool) (an
 	return any
 }
 
-// An openRegex is a regex for a window of a message. To match at an edge that is
-// not an end of the message, a regex would have to see what is on the other side;
-// so it has to match within, and sees one character on either side of the match.
+// An openRegex is a regex for a window of a message. At an edge that is not an
+// end of the message, assertions such as \b and $ would have to see what is on the
+// other side. So a regex that has some must match within, and sees one character
+// beside the match.
 type openRegex struct {
-	once  sync.Once
-	text  string
-	cases [4]*regexp.Regexp // bit 0: cut before, bit 1: cut after
+	text          string
+	before, after bool // it has assertions that look there
+	once          sync.Once
+	cases         [4]*regexp.Regexp // bit 0: cut before, bit 1: cut after
+}
+
+func newOpenRegex(tree *syntax.Regexp) *openRegex {
+	// Of the tree, since a text may end with what quotes all after it: \Q.
+	o := &openRegex{text: tree.String()}
+	o.look(tree)
+	return o
+}
+
+func (o *openRegex) look(tree *syntax.Regexp) {
+	switch tree.Op {
+	case syntax.OpBeginLine, syntax.OpBeginText:
+		o.before = true
+	case syntax.OpEndLine, syntax.OpEndText:
+		o.after = true
+	case syntax.OpWordBoundary, syntax.OpNoWordBoundary:
+		o.before, o.after = true, true
+	}
+	for _, sub := range tree.Sub {
+		o.look(sub)
+	}
 }
 
 func (o *openRegex) of(cutBefore, cutAfter bool) *regexp.Regexp {
@@ -83,7 +123,8 @@ func (o *openRegex) of(cutBefore, cutAfter bool) *regexp.Regexp {
 	return o.cases[i]
 }
 
-// in is match for a window, which may have been cut.
+// in is match for a window, which may have been cut. A value near a cut edge may
+// be a part of one, and is left to the window that has more of it.
 func (r *regex) in(data []byte, v *value, cutBefore, cutAfter bool) bool {
 	if !cutBefore && !cutAfter {
 		return r.match(data, v)
@@ -91,15 +132,36 @@ func (r *regex) in(data []byte, v *value, cutBefore, cutAfter bool) bool {
 	if !r.match(data, nil) { // which is cheap, and never misses what is within
 		return false
 	}
-	for {
-		at := r.open.of(cutBefore, cutAfter).FindSubmatchIndex(data)
+	if v == nil {
+		cutBefore, cutAfter = cutBefore && r.open.before, cutAfter && r.open.after
+		return !cutBefore && !cutAfter || r.open.of(cutBefore, cutAfter).Match(data)
+	}
+	first, last := 0, len(data)
+	if cutBefore {
+		first = detectMargin
+	}
+	if cutAfter {
+		last -= detectMargin
+	}
+	for from := 0; ; {
+		at := r.open.of(cutBefore, cutAfter).FindSubmatchIndex(data[from:])
 		if at == nil {
 			return false
 		}
-		if _, _, ok := v.of(data, at[2:]); ok {
-			return true
+		at = at[2:]
+		for i := range at {
+			if at[i] >= 0 {
+				at[i] += from
+			}
 		}
-		// Go on at the next character; this one is what it sees before it.
-		data, cutBefore = data[at[2]:], true
+		if at[0] >= first && at[1] <= last {
+			if _, _, ok := v.of(data, at); ok {
+				return true
+			}
+		}
+		// Go on at the end; the last character is what is seen before it. After
+		// an empty match, that is the next one.
+		_, size := utf8.DecodeLastRune(data[at[0]:at[1]])
+		from, cutBefore = at[1]-size, true
 	}
 }

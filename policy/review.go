@@ -55,10 +55,14 @@ func (c *compiler) unreachable(r *rule) {
 		c.errors = append(c.errors, &e)
 	}
 	m := &r.match
-	for key, texts := range map[string][]string{"contains": m.contains.texts, "keywords": m.keywords.texts} {
-		if shortest(texts) > m.max {
-			report("every value of %s is longer than max_size, %d bytes", key, m.max)
-		}
+	if shortest(m.contains.texts) > m.max {
+		report("every value of contains is longer than max_size, %d bytes", m.max)
+	}
+	if shortest(m.keywords.texts) > m.max {
+		report("every value of keywords is longer than max_size, %d bytes", m.max)
+	}
+	if m.opcodes&dataMessages == 0 && m.min > 125 {
+		report("a control frame has 125 bytes at most, and min_size is %d", m.min)
 	}
 	if len(m.regex) > 0 && !slices.ContainsFunc(m.regex, func(re regex) bool { return int64(re.least) <= m.max }) {
 		report("every regex needs more than max_size, %d bytes", m.max)

@@ -12,6 +12,8 @@ type Rule struct {
 	Shadow      bool        // only recorded, not enforced
 	Code        frames.Code // of a rule that closes
 	Reason      string      // of a rule that closes
+	Scope       string      // in brief; "" if it is everywhere
+	Match       string      // in brief what makes a hit; "" if all messages do
 }
 
 type rule struct {

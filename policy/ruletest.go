@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"time"
 
 	"framegate/frames"
 )
@@ -17,6 +18,7 @@ type ruleTest struct {
 	opcode    frames.Opcode
 	upgrade   Upgrade
 	given     map[string]bool // the fields of upgrade that count
+	repeat    int             // how often the message comes; the last one counts
 }
 
 // None is what a test expects of a message that its rule lets alone.
@@ -30,7 +32,10 @@ func testOf(t *table, r *rule, known bool) ruleTest {
 	test := ruleTest{
 		at:        Error{File: t.doc.name, Line: line, Column: column},
 		direction: r.scope.direction,
-		given:     map[string]bool{},
+		repeat:    t.repeat(),
+	}
+	if t.has("repeat") && r.rate == nil {
+		t.errorf(t.sub("repeat").key, "repeat: has no meaning here, expected it for a rule with [rule.rate] only")
 	}
 	payload, ok := t.text("payload")
 	if !ok && !t.has("payload") {
@@ -65,21 +70,45 @@ func testOf(t *table, r *rule, known bool) ruleTest {
 	}
 	test.opcode = firstOpcode(op)
 
+	test.upgrade, test.given = t.upgrade()
+	t.close()
+	return test
+}
+
+// upgrade reads the connection that a message is to come on, and which of its
+// fields are given.
+func (t *table) upgrade() (u Upgrade, given map[string]bool) {
+	given = map[string]bool{}
 	field := func(key string) string {
 		s, ok := t.text(key)
-		test.given[key] = ok
+		given[key] = ok
 		return s.string
 	}
-	u := &test.upgrade
 	u.Host, u.Path = field("host"), field("path")
 	u.Origin, u.Subprotocol = field("origin"), field("subprotocol")
 	if client, ok := t.text("client"); ok {
 		for _, a := range parseAll(t, "client", []text{client}, parseClient) {
-			u.Client, test.given["client"] = a, true
+			u.Client, given["client"] = a, true
 		}
 	}
-	t.close()
-	return test
+	return u, given
+}
+
+// maxRepeat keeps a slip of the finger from taking hours.
+const maxRepeat = 100_000
+
+// repeat reads how often a message comes.
+func (t *table) repeat() int {
+	v, ok := t.get("repeat")
+	if !ok {
+		return 1
+	}
+	n, isInt := v.(int64)
+	if !isInt || n < 1 || n > maxRepeat {
+		t.mismatch(t.sub("repeat").value, "repeat", v, fmt.Sprintf("a number from 1 to %d", maxRepeat))
+		return 1
+	}
+	return int(n)
 }
 
 // firstOpcode returns the most usual opcode of a set.
@@ -125,20 +154,39 @@ func (p *Policy) RunTests() []TestResult {
 	return results
 }
 
-// matches asks the same matcher that judges live messages about one rule.
-func (p *Policy) matches(i int, t ruleTest) (hit bool) {
+// matches asks the same matcher that judges live messages about one rule. Each
+// direction of each test has counts of its own.
+func (p *Policy) matches(i int, t ruleTest) bool {
 	s := p.rules[i].scope.only(t.given)
 	if !s.holds(&t.upgrade) {
 		return false
 	}
-	alone := newScope(p)
-	alone.add(i, s.direction)
 	for dir, try := range t.direction {
-		if try {
-			p.matcher.match(alone.rules[dir], t.opcode, []byte(t.payload), func(*rule) { hit = true })
+		if !try {
+			continue
+		}
+		alone := newScope(p)
+		alone.add(i, s.direction)
+		alone.rates = testRates()
+		hit := false
+		for range t.repeat {
+			p.matcher.match(alone.rules[dir], t.opcode, []byte(t.payload), func(r *rule) {
+				hit = alone.overRate(r, int64(len(t.payload)), true)
+			})
+		}
+		if hit {
+			return true
 		}
 	}
-	return hit
+	return false
+}
+
+// testRates are rates without any count, for which time stands still: how fast
+// tests run has no influence on them.
+func testRates() *Rates {
+	r, now := NewRates(), time.Now()
+	r.Now = func() time.Time { return now }
+	return r
 }
 
 // only returns the scope without the lists of keys that are not given.

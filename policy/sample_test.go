@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"regexp/syntax"
 	"unicode"
@@ -81,6 +82,16 @@ func messages(data []byte, seed uint64, regexes ...*syntax.Regexp) [][]byte {
 			all = append(all, broken)
 		}
 	}
+	plant := secret(random)
+	for _, m := range all {
+		plant += " " + string(m)
+		if len(m) < 500 {
+			all = append(all, wrap(string(m), random))
+		}
+	}
+	if len(plant) < 1000 {
+		all = append(all, []byte(plant), wrap(plant, random))
+	}
 	for _, m := range all {
 		long := make([]byte, 0, len(m)+256)
 		for range random.IntN(200) {
@@ -93,4 +104,11 @@ func messages(data []byte, seed uint64, regexes ...*syntax.Regexp) [][]byte {
 		all = append(all, long)
 	}
 	return all
+}
+
+// wrap puts text into JSON, or something like it.
+func wrap(text string, random *rand.Rand) []byte {
+	s := `"` + escapeJSON(text, random) + `"`
+	return []byte([]string{s, `{"a":` + s + `}`, `{"\u0061":1,"a":` + s + `,"n":` + fmt.Sprint(random.IntN(4)) + `}`,
+		`{"list":[0,` + s + `,1.0],"n":1e0,"b":{"c":null}}`, ` [` + s + `]`, `{"a":` + s, `x{"a":` + s + `}`, "\ufeff{\"n\":2,\"a\":" + s + "}"}[random.IntN(8)])
 }

@@ -32,14 +32,26 @@ type scope struct {
 	client      []netip.Prefix
 }
 
-// holds compares subprotocols as bytes, as browsers do with what the server
-// chose (RFC 6455, Section 4.1, step 6 of the checks).
-func (s *scope) holds(u *Upgrade) bool {
-	return (s.host == nil || hostMatches(s.host, u.Host)) &&
-		(s.path == nil || pathMatches(s.path, u.Path)) &&
-		(s.origin == nil || originMatches(s.origin, u.Origin)) &&
-		(s.subprotocol == nil || slices.Contains(s.subprotocol, u.Subprotocol)) &&
-		(s.client == nil || contains(s.client, u.Client))
+func (s *scope) holds(u *Upgrade) bool { return s.failing(u) == "" }
+
+// failing returns the first key that does not hold, "" if all do; the direction
+// is not a matter of the connection. Subprotocols are compared as bytes, as
+// browsers do with what the server chose (RFC 6455, Section 4.1, step 6 of the
+// checks).
+func (s *scope) failing(u *Upgrade) (key string) {
+	switch {
+	case s.host != nil && !hostMatches(s.host, u.Host):
+		return "host"
+	case s.path != nil && !pathMatches(s.path, u.Path):
+		return "path"
+	case s.origin != nil && !originMatches(s.origin, u.Origin):
+		return "origin"
+	case s.subprotocol != nil && !slices.Contains(s.subprotocol, u.Subprotocol):
+		return "subprotocol"
+	case s.client != nil && !contains(s.client, u.Client):
+		return "client"
+	}
+	return ""
 }
 
 func pathMatches(patterns [][]string, path string) bool {

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"bytes"
 	"math/bits"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -31,10 +33,13 @@ type Stream struct {
 	op    frames.Opcode
 	size  int64 // of the message so far
 
-	window  *[streamWindow]byte
-	n       int  // bytes in window
-	started bool // window[0] is not the beginning of the message
-	json    bool // the message begins as JSON does
+	window  *[streamWindow]byte // nil while nothing comes
+	n       int                 // bytes in window
+	tail    []byte              // what was in window then
+	new     bool                // window has bytes that were not judged
+	started bool                // window[0] is not the beginning of the message
+	begun   bool                // something but white space has come
+	json    bool                // and begins as JSON does
 
 	found bitset    // slots, in any window
 	held  [4]bitset // rules: regex and detect of match, regex and detect of except
@@ -45,30 +50,70 @@ var streamWindows = sync.Pool{New: func() any { return new([streamWindow]byte) }
 // Stream begins a message. End has to be called for it, or Discard.
 func (s *Scope) Stream(dir frames.Direction, op frames.Opcode) *Stream {
 	m := s.policy.matcher
-	st := &Stream{scope: s, dir: dir, op: op, window: streamWindows.Get().(*[streamWindow]byte), found: newBitset(m.slots)}
+	st := &Stream{scope: s, dir: dir, op: op, found: newBitset(m.slots)}
 	for i := range st.held {
 		st.held[i] = newBitset(len(m.rules))
 	}
 	return st
 }
 
-// Write takes the next piece. It reports whether what has come so far may pass;
-// if not, then the verdict says why, and its Action is [Close].
+// Write takes the next piece. If it reports false, then what has come so far must
+// not pass; the verdict says why, and its Action is [Close]. Otherwise it says
+// nothing yet: Check does.
 func (s *Stream) Write(data []byte) (v Verdict, pass bool) {
+	s.open()
 	for len(data) > 0 {
+		if s.n == len(s.window) {
+			if v, pass := s.judge(); !pass {
+				return v, false
+			}
+			s.slide()
+		}
 		n := copy(s.window[s.n:], data)
 		data = data[n:]
 		s.n += n
-		if s.size == 0 {
+		s.new = true
+		if !s.begun {
+			s.begun = bytes.ContainsFunc(s.window[:s.n], notBlank)
 			s.json = looksJSON(s.window[:s.n])
 		}
 		s.size += int64(n)
-		if t := s.look(false); t.v.Action > Log {
-			return t.closing(), false
-		}
-		s.slide()
 	}
 	return Verdict{}, true
+}
+
+// Check reports whether what has come so far may pass, as Write does. It costs as
+// much as some thousand bytes do, so that it is best called once for many pieces.
+func (s *Stream) Check() (v Verdict, pass bool) {
+	if !s.new {
+		return Verdict{}, true
+	}
+	if v, pass = s.judge(); pass {
+		s.slide()
+		s.tail = append(s.tail[:0], s.window[:s.n]...)
+		s.Discard()
+	}
+	return v, pass
+}
+
+func (s *Stream) judge() (v Verdict, pass bool) {
+	s.new = false
+	if t := s.look(false); t.v.Action > Log {
+		return t.closing(), false
+	}
+	return Verdict{}, true
+}
+
+// notBlank is for what is neither white space of JSON nor part of a byte order
+// mark, of which the window may have an incomplete one.
+func notBlank(r rune) bool { return !strings.ContainsRune(" \t\r\n\ufeff\ufffd", r) }
+
+// open gets the window back.
+func (s *Stream) open() {
+	if s.window == nil {
+		s.window = streamWindows.Get().(*[streamWindow]byte)
+		s.n = copy(s.window[:], s.tail)
+	}
 }
 
 // slide keeps of the window only what the next one has to overlap with, from the
@@ -87,6 +132,7 @@ func (s *Stream) slide() {
 // End ends the message and returns the verdict on all of it. The last byte must
 // not have left before. The Stream is not to be used any more.
 func (s *Stream) End() Verdict {
+	s.open()
 	t := s.look(true)
 	s.Discard()
 	v := t.verdict(s.scope.policy, s.op)
@@ -108,13 +154,12 @@ func (s *Stream) Discard() {
 // whatever is still to come.
 func (s *Stream) look(last bool) tally {
 	m := s.scope.policy.matcher
-	data := s.window[:s.n]
-	if !last {
-		data = data[:s.n-partialRune(data)]
-	}
-	window := m.subject(s.op, data)
+	window := m.subject(s.op, s.window[:s.n])
 	defer m.done(window)
 	m.scan(window, s.json)
+	if !last { // regexes read characters
+		window.data = window.data[:s.n-partialRune(window.data)]
+	}
 	for w := range s.found {
 		s.found[w] |= window.found[w]
 	}

@@ -20,6 +20,9 @@ func inPieces(s *Scope, op frames.Opcode, data []byte, size func() int) (v Verdi
 	for len(data) > 0 {
 		n := min(size(), len(data))
 		v, ok := st.Write(data[:n])
+		if ok {
+			v, ok = st.Check()
+		}
 		if !ok {
 			st.Discard()
 			return v, passed
@@ -99,6 +102,60 @@ match.regex = ['^begin', 'the end$', '\bword\b', '\Bmid\B', 'x\x{FFFD}y', '(?m)^
 			if got, _ := inPieces(s, frames.Binary, []byte(c), size); !reflect.DeepEqual(got, want) {
 				t.Errorf("%.10q, %s: got %v, want %v", c, name, got, want)
 			}
+		}
+	}
+}
+
+// Pieces cost what their bytes do, however many there are: they are judged together.
+func TestStreamTogether(t *testing.T) {
+	s := mustParse(t, one("word", "close", "needle")).Scope(Upgrade{}).Stream(frames.ToServer, frames.Text)
+	for _, c := range []byte("... needl") {
+		if _, ok := s.Write([]byte{c}); !ok {
+			t.Fatal("refused")
+		}
+	}
+	if _, ok := s.Check(); !ok || s.window != nil || len(s.tail) > streamOverlap+4 {
+		t.Fatalf("passes: %v; a window %v, %d bytes kept", ok, s.window != nil, len(s.tail))
+	}
+	if _, ok := s.Write([]byte("e")); !ok {
+		t.Fatal("judged before Check")
+	}
+	if v, ok := s.Check(); ok || v.Action != Close || v.Code != 1008 {
+		t.Errorf("%v %v", v, ok)
+	}
+	s.Discard()
+}
+
+// Whether a message looks like JSON is known once something but white space has
+// come.
+func TestStreamBlank(t *testing.T) {
+	s := mustParse(t, "[[rule]]\nid = \"r\"\naction = \"drop\"\nmatch.json = [{ path = \"a\", exists = true }]\n").Scope(Upgrade{})
+	for _, blank := range []string{"", " ", "\r\n\t ", "\xef", "\xef\xbb", "\xef\xbb\xbf "} {
+		st := s.Stream(frames.ToServer, frames.Text)
+		for _, piece := range []string{blank, ("\xef\xbb\xbf ")[min(len(blank), 4):]} {
+			if blank == "" || blank[0] == 0xef || piece == blank {
+				st.Write([]byte(piece))
+				st.Check()
+			}
+		}
+		st.Write([]byte(`{"a":1}`))
+		if v := st.End(); v.Action != Close {
+			t.Errorf("%q first: %v", blank, v)
+		}
+	}
+}
+
+// The byte that completes a match does not leave, unless it takes the next one to
+// know that it is a match.
+func TestStreamCompletes(t *testing.T) {
+	for re, before := range map[string]bool{`need+le`: true, `\bneed+le\b`: false, `need+le$`: false, `(?i)NEED+LE`: true} {
+		s := mustParse(t, "[[rule]]\nid = \"r\"\naction = \"drop\"\nmatch.regex = ['"+re+"']\n").Scope(Upgrade{}).Stream(frames.ToServer, frames.Text)
+		s.Write([]byte("a needle"))
+		if _, ok := s.Check(); ok == before {
+			t.Errorf("%s: passes %v", re, ok)
+		}
+		if v := s.End(); v.Action != Close {
+			t.Errorf("%s: %v at the end", re, v)
 		}
 	}
 }
@@ -196,7 +253,7 @@ func TestStreamIsMessage(t *testing.T) {
 		for i := range re {
 			trees[i], _ = syntax.Parse(re[i].String(), syntax.Perl)
 		}
-		m, rules := matchOf(re, []string{"needle", "a\xffb"})
+		m, rules := matchSeeded(re, []string{"needle", "a\xffb"}, uint64(i), true)
 		p := &Policy{rules: rules, matcher: m}
 		for _, r := range rules {
 			r.scope.direction = [2]bool{true, true}
@@ -220,4 +277,40 @@ func TestStreamIsMessage(t *testing.T) {
 	if hits < 5*len(regexes) {
 		t.Errorf("only %d hits: this compares misses", hits)
 	}
+}
+
+// FuzzStream looks for a message whose verdict depends on how it is cut.
+func FuzzStream(f *testing.F) {
+	for i, re := range regexes {
+		f.Add(re, "needle", []byte("x needle 4012888888881881"), uint64(i))
+	}
+	f.Fuzz(func(t *testing.T, text, word string, data []byte, seed uint64) {
+		if len(text) > 100 || len(word) > 100 || len(data) > 500 || word == "" {
+			return
+		}
+		re, err := regexp.Compile(text)
+		if err != nil {
+			return
+		}
+		tree, err := syntax.Parse(text, syntax.Perl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, rules := matchSeeded([]*regexp.Regexp{re}, []string{word, "needle"}, seed, true)
+		for _, r := range rules {
+			r.scope.direction = [2]bool{true, true}
+		}
+		s := (&Policy{rules: rules, matcher: m}).Scope(Upgrade{})
+		random := rand.New(rand.NewPCG(seed, 3))
+		for _, data := range messages(data, seed, tree) {
+			if len(data) > 4<<10 {
+				continue
+			}
+			want := s.Message(frames.ToServer, frames.Text, data)
+			got, _ := inPieces(s, frames.Text, data, func() int { return 1 + random.IntN(100) })
+			if judged(got) != judged(want) {
+				t.Fatalf("%q in %q: got %s, want %s", text, data, judged(got), judged(want))
+			}
+		}
+	})
 }

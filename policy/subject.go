@@ -13,8 +13,11 @@ type subject struct {
 	data []byte
 	text []byte // data without the escapes of JSON; nil if it has none
 
-	found bitset // slots that the automaton found in data or text
-	rules bitset // rules that have one of these
+	needles  bitset // that the automaton found in data or text
+	found    bitset // of these
+	rules    bitset // rules that have one of these
+	asked    bitset // detectors that have been asked
+	detected bitset // those of them that found something
 
 	walked bool // held is right
 	held   bitset
@@ -28,8 +31,11 @@ const keptText = 256 << 10
 func (m *matcher) subject(op frames.Opcode, data []byte) *subject {
 	s := m.subjects.Get().(*subject)
 	s.op, s.size, s.data = opcodeSet(op), int64(len(data)), data
+	clear(s.needles)
 	clear(s.found)
 	clear(s.rules)
+	clear(s.asked)
+	clear(s.detected)
 	return s
 }
 
@@ -44,6 +50,18 @@ func (m *matcher) scan(s *subject, looksJSON bool) {
 		s.text = s.unescaped.Text()
 		m.automaton.scan(s.text, s)
 	}
+}
+
+// detects reports whether d finds something. It asks d once, however many rules
+// do; whether the message goes on beyond the window is the same for all of them.
+func (s *subject) detects(d *detector, cutBefore, cutAfter bool) bool {
+	if !s.asked.has(d.number) {
+		s.asked.set(d.number)
+		if d.in(s.data, cutBefore, cutAfter) || s.text != nil && d.in(s.text, cutBefore, cutAfter) {
+			s.detected.set(d.number)
+		}
+	}
+	return s.detected.has(d.number)
 }
 
 // done gives s back.

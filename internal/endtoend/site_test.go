@@ -55,6 +55,7 @@ type site struct {
 type settings struct {
 	policy string
 	drain  string // limits.drain_timeout; empty: 1s
+	limits string // further lines of [limits]
 }
 
 // newSite makes a network, an authority and the redirect rules. All is taken
@@ -93,13 +94,14 @@ dir = %q
 upstream_roots = [%q]
 [limits]
 drain_timeout = %q
+%s
 [policy]
 files = [%q]
 [audit]
 dir   = %q
 level = "frames"
 `, lab.ClientLink, s.address(t, "tcp4", pageHost, 0).Addr().String()+"/32", s.address(t, "tcp6", pageHost, 0).Addr().String()+"/128",
-		s.path("ca"), s.path("origin-root.pem"), o.drain, s.path("policy.toml"), s.path("audit")))
+		s.path("ca"), s.path("origin-root.pem"), o.drain, o.limits, s.path("policy.toml"), s.path("audit")))
 
 	s.framegate(t, "ca", "init")
 	s.framegate(t, "redirect", "up")

@@ -63,22 +63,37 @@ var ibanStructures = func() (table [26 * 26]string) {
 // country returns the index of a country in ibanStructures; a and b are letters.
 func country(a, b byte) int { return int(a|0x20-'a')*26 + int(b|0x20-'a') }
 
-// findIBAN looks for the two check digits: of two neighbours one is at an even
-// position.
+const shortestIBAN = 15 // that of Norway
+
+// inIBAN has the bytes of all characters that an IBAN consists of.
+var inIBAN = func() *class {
+	c := *written
+	for i := range len(letters) {
+		c[letters[i]] = true
+	}
+	return &c
+}()
+
+// findIBAN looks at what is long enough, there for the two check digits: of two
+// neighbours one is at an even position.
 func findIBAN(data []byte, from int, at at) (start, end int) {
-	for i := from + 2; i < len(data); i += 2 {
-		if !isDecimal[data[i]] {
-			continue
-		}
-		if isLetter[data[i-1]] && isLetter[data[i-2]] {
-			if end := at(data, i-2); end >= 0 {
-				return i - 2, end
+	for first := inIBAN.seek(data, from, shortestIBAN); first >= 0; first = inIBAN.seek(data, first, shortestIBAN) {
+		i := first + 2
+		for ; i < len(data) && inIBAN[data[i]]; i += 2 {
+			if !isDecimal[data[i]] {
+				continue
 			}
-		} else if i >= from+3 && isDecimal[data[i-1]] && isLetter[data[i-2]] && isLetter[data[i-3]] {
-			if end := at(data, i-3); end >= 0 {
-				return i - 3, end
+			if isLetter[data[i-1]] && isLetter[data[i-2]] {
+				if end := at(data, i-2); end >= 0 {
+					return i - 2, end
+				}
+			} else if i >= first+3 && isDecimal[data[i-1]] && isLetter[data[i-2]] && isLetter[data[i-3]] {
+				if end := at(data, i-3); end >= 0 {
+					return i - 3, end
+				}
 			}
 		}
+		first = i
 	}
 	return -1, -1
 }
