@@ -27,7 +27,8 @@ func newInspectCommand(g *globals) *cobra.Command {
 		Long: "Judge the messages of captures by a policy, as the gateway would, and print each\n" +
 			"hit and a summary by rule. A capture is a pcap or pcapng file (plaintext WebSocket\n" +
 			"over TCP), a HAR file of a browser, or a recording with one JSON object a line;\n" +
-			"each may be compressed by gzip.",
+			"each may be compressed by gzip. A directory is a log of framegate; of its messages\n" +
+			"those can be judged that are there with their payload.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, captures []string) error {
 			c, err := g.load(cmd)
@@ -80,6 +81,7 @@ type inspection struct {
 	Bytes       int64 `json:"bytes"`
 	Hits        int   `json:"hits"`        // messages that a rule matches
 	After       int   `json:"after_close"` // messages that would not have come, since a rule closed before
+	Unknown     int   `json:"unknown"`     // messages of a log without their payload
 }
 
 // inspectLimits are the gateway's own.
@@ -108,6 +110,9 @@ func newInspection(c *config, p *policy.Policy, out io.Writer, asJSON bool) *ins
 
 // file judges one capture. What a broken one has before its fault is judged.
 func (in *inspection) file(name string) error {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return in.log(name)
+	}
 	f, err := capture.Open(name)
 	if err != nil {
 		return unwrapPath(err)
@@ -135,8 +140,7 @@ func (in *inspection) file(name string) error {
 	case capture.Recording:
 		return capture.ReadRecording(f, message)
 	case capture.Log:
-		return failed(fmt.Errorf("a log of framegate has no payloads that could be judged")).hint(
-			"`framegate policy explain --record SEQ` takes the message from you and the rest from the log")
+		return failed(fmt.Errorf("this is a segment of a log")).hint("name the directory of the log")
 	}
 	return fmt.Errorf("expected pcap, pcapng, HAR, or a recording with one JSON object a line")
 }
@@ -321,6 +325,9 @@ func (in *inspection) summary() error {
 	}
 	fmt.Fprintf(in.out, "\n%s with %s of %d bytes: %s hit, %d after a close\n",
 		counted(in.Connections, "connection"), counted(in.Messages, "message"), in.Bytes, counted(in.Hits, "message"), in.After)
+	if in.Unknown > 0 {
+		fmt.Fprintf(in.out, "%s not judged, since the log has no payload of them\n", counted(in.Unknown, "message"))
+	}
 	_, err := fmt.Fprintf(in.out, "%d connections bypassed, %d blocked, %d not read to their end; policy %s\n",
 		in.Bypassed, in.Blocked, in.Unread, in.policy.Version()[:12])
 	return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -33,9 +34,10 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"writelog":   cmdWriteLog,
-			"mustbejson": cmdMustBeJSON,
-			"busyport":   cmdBusyPort,
+			"writelog":      cmdWriteLog,
+			"writepayloads": cmdWritePayloads,
+			"mustbejson":    cmdMustBeJSON,
+			"busyport":      cmdBusyPort,
 		},
 		Condition: func(condition string) (bool, error) {
 			switch condition {
@@ -55,6 +57,25 @@ func cmdWriteLog(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: writelog DIR")
 	}
 	ts.Check(writeLog(ts.MkAbs(args[0]), sampleEvents()...))
+}
+
+// cmdWritePayloads makes a log with two messages and their payloads.
+func cmdWritePayloads(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: writepayloads DIR")
+	}
+	conn := audit.Event{Event: audit.WSOpen, Conn: "c-1", Client: netip.MustParseAddrPort("10.0.0.7:40000"), Server: netip.MustParseAddrPort("192.0.2.1:443"), Host: "chat.example", Path: "/ws"}
+	events := []audit.Event{conn}
+	for _, payload := range []string{"card 4012 8888 8888 1881 ok", "hello"} {
+		e := conn
+		e.Event, e.Action = audit.WSMessage, "allow"
+		e.Msg = &audit.Message{
+			Dir: "to-server", Opcode: "text", Size: int64(len(payload)), WireSize: int64(len(payload)) + 6, Frames: 1,
+			SHA256: sha256.Sum256([]byte(payload)), Payload: []byte(payload),
+		}
+		events = append(events, e)
+	}
+	ts.Check(writeLog(ts.MkAbs(args[0]), events...))
 }
 
 func writeLog(dir string, events ...audit.Event) error {
