@@ -77,6 +77,15 @@ func CompileRegex(text string) (*regexp.Regexp, error) {
 		}
 		return nil, fmt.Errorf("%s, expected RE2 syntax", what)
 	}
+	// For a window of a large message more is put around it (openRegex), which must
+	// compile as well.
+	tree, err := syntax.Parse(text, syntax.Perl)
+	if err == nil {
+		_, err = regexp.Compile("((((" + tree.String() + "))))")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s nests too deeply, expected fewer levels", describe(text))
+	}
 	if n := instructions(text); n > maxRegex {
 		return nil, fmt.Errorf("%s compiles to %d instructions, expected %d at most", describe(text), n, maxRegex)
 	}
@@ -180,6 +189,18 @@ func jsonTestOf(t *table) jsonTest {
 		}
 		j.absent = isBool && !exists
 		said = append(said, fmt.Sprintf("exists %v", exists))
+	}
+	if v, ok := t.get("every"); ok {
+		every, isBool := v.(bool)
+		switch {
+		case !isBool:
+			t.mismatch(t.sub("every").value, "every", v, "true or false")
+		case j.absent:
+			t.errorf(t.sub("every").value, "every: has no meaning beside exists = false")
+		}
+		if j.every = every; every {
+			said[0] = "every " + said[0]
+		}
 	}
 	if len(said) == 1 && len(t.values) > 0 {
 		t.errorf(t.node.key, "%s asks nothing, expected one of equals, in, matches, exists, gt, lt", t.name)

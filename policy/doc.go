@@ -50,9 +50,11 @@
 // The strings of all "contains" and, for every regex, some strings of which
 // each match must have one (literal.go) go into a single Aho-Corasick automaton
 // (automaton.go) that reads a message once, whatever the number of rules. A
-// regex runs only if one of its strings was found. One that has no such string
-// but needs a long run of few different bytes, as card numbers and tokens do,
-// runs only on such runs (run.go). Those that remain run on every message, and
-// [Policy.Slow] names them. The result is the same as that of evaluating each
-// condition by itself; FuzzMatch holds the package to that.
+// regex runs only if one of its strings was found, and if it begins with it, only
+// around it (gate.go, near.go). One that has no such string but needs a long run
+// of few different bytes, as card numbers and tokens do, runs only on such runs
+// (run.go). Those that remain run on every message, and [Policy.Warnings] names
+// them. A detector is asked once a message, whatever the number of rules that ask.
+// The result is the same as that of evaluating each condition by itself; FuzzMatch
+// holds the package to that, and FuzzStream holds a [Stream] to the whole.
 package policy

@@ -99,6 +99,8 @@ json = [
   { path = "a", exists = "yes" },
   { path = "a", exists = false, lt = 1 },
   { path = "a", equal = 1 },
+  { path = "a", equals = 1, every = 1 },
+  { path = "a", exists = false, every = true },
 ]
 json_all = []
 `, `
@@ -114,8 +116,10 @@ a.toml:14:22: gt: got "1", expected a number
 a.toml:15:26: exists: got "yes", expected true or false
 a.toml:16:26: exists: got false beside other conditions, expected it alone
 a.toml:17:3: json = [{ path = ... }] asks nothing, expected one of equals, in, matches, exists, gt, lt
-a.toml:17:17: unknown key "equal" in json = [{ path = ... }], expected equals, exists, gt, in, lt, matches, path (did you mean "equals"?)
-a.toml:19:12: json_all: got an empty list, expected at least one value`},
+a.toml:17:17: unknown key "equal" in json = [{ path = ... }], expected equals, every, exists, gt, in, lt, matches, path (did you mean "equals"?)
+a.toml:18:37: every: got 1, expected true or false
+a.toml:19:41: every: has no meaning beside exists = false
+a.toml:21:12: json_all: got an empty list, expected at least one value`},
 		{"value", ruleA + "[rule.value]\ngroup = 1\n[[rule]]\nid = \"b\"\naction = \"log\"\nmatch.regex = ['a(b)']\n[rule.value]\ngroup = 2\nentropy = -1\n[rule.value.except]\nword = [\"x\"]\nline = [\"(\"]\n", `
 a.toml:4:1: [rule.value] is about what a regex matches, expected a regex in [rule.match]
 a.toml:11:9: group: got 2, but regex "a(b)" has 1 groups
@@ -149,6 +153,8 @@ a.toml:1:1: rule "a" can never match: every value of contains is longer than max
 a.toml:5:1: rule "b" can never match: every regex needs more than max_size, 8 bytes
 a.toml:9:1: rule "c" can never match: [rule.except] excepts each value of contains in [rule.match]
 a.toml:14:1: rule "d" can never match: a json condition is about messages, and opcode names control frames only`},
+		{"deep regex", ruleA + "match.regex = ['" + strings.Repeat("(", 998) + "x" + strings.Repeat(")", 998) + "']\n",
+			`a.toml:4:16: regex: "` + strings.Repeat("(", 60) + `..." nests too deeply, expected fewer levels`},
 		{"large regex", ruleA + "match.regex = ['" + strings.Repeat("[a-z]{900}", 60) + "']\n",
 			`a.toml:4:16: regex: "` + strings.Repeat("[a-z]{900}", 6) + `..." compiles to 54002 instructions, expected 50000 at most`},
 	})

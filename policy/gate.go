@@ -2,11 +2,9 @@ package policy
 
 import (
 	"bytes"
-	"fmt"
 	"math"
 	"regexp"
 	"regexp/syntax"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -23,25 +21,6 @@ type gate struct {
 	near *nearRegex // nil: a match may begin too far before its literal
 }
 
-// A nearRegex is a regex for the neighbourhood of a literal of its gate.
-type nearRegex struct {
-	lead   int       // characters that a match has before the literal at most
-	before [256]bool // and of which bytes they are
-	most   int       // bytes of the longest match; 0: no limit
-
-	once sync.Once
-	text string
-	// By whether the match may begin later, and whether there is a character
-	// before what it sees.
-	cases [2][2]*regexp.Regexp
-}
-
-const (
-	maxLead    = 100  // characters of a match before a literal that are looked at
-	maxNear    = 1000 // characters of a match that count as a neighbourhood
-	maxFailing = 8    // how often a match without limit is looked for in vain
-)
-
 // maxPrefix bounds the longest match of a prefix, in characters: enough to tell
 // a token from a word, and little to look at in vain.
 const maxPrefix = 64
@@ -50,8 +29,9 @@ const maxPrefix = 64
 // the regex would run otherwise: two characters of the commonest ones.
 const minGateWeight = 4
 
-// newGate returns the gate of re, or nil if re does not begin so.
-func newGate(re *syntax.Regexp) *gate {
+// newGate returns the gate of a regex, given as text and as tree, or nil if it
+// does not begin so.
+func newGate(text string, re *syntax.Regexp) *gate {
 	parts := flatten(nil, re)
 	skip := 0
 	for skip < len(parts) && new(run).add(parts[skip]) == 0 {
@@ -82,8 +62,6 @@ func newGate(re *syntax.Regexp) *gate {
 	if g.prefix, err = regexp.Compile(`\A(?:` + prefix.String() + `)`); err != nil {
 		return nil // too large, though that is hard to imagine
 	}
-	// Of the tree, since a text may end with what quotes all after it: \Q.
-	text := re.String()
 	if _, err := syntax.Parse(wrapped("(?s:.)", lead, text), syntax.Perl); lead <= maxLead && err == nil {
 		g.near = &nearRegex{lead: lead, before: before.class, text: text}
 		if n := longest(re); n <= maxNear {
@@ -217,122 +195,6 @@ func boundedRepeat(re *syntax.Regexp, budget int) (prefix *syntax.Regexp, left i
 		most = least
 	}
 	return &syntax.Regexp{Op: syntax.OpRepeat, Min: least, Max: most, Sub: []*syntax.Regexp{sub}}, budget - most*size, whole
-}
-
-// endless stands for the length of what has no limit, or none that matters.
-const endless = 1 << 20
-
-// longest returns how many characters a match of re has at most.
-func longest(re *syntax.Regexp) int {
-	n := 0
-	switch re.Op {
-	case syntax.OpLiteral:
-		return len(re.Rune)
-	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		return 1
-	case syntax.OpCapture, syntax.OpQuest:
-		return longest(re.Sub[0])
-	case syntax.OpConcat:
-		for _, sub := range re.Sub {
-			n += longest(sub)
-		}
-	case syntax.OpAlternate:
-		for _, sub := range re.Sub {
-			n = max(n, longest(sub))
-		}
-	case syntax.OpStar, syntax.OpPlus:
-		return endless
-	case syntax.OpRepeat:
-		if re.Max < 0 {
-			return endless
-		}
-		n = re.Max * longest(re.Sub[0])
-	}
-	return min(n, endless)
-}
-
-// each calls found with the places of the matches in data and their groups, as
-// [regexp.Regexp.FindAllSubmatchIndex] has them, until it returns false. whole is
-// the regex.
-//
-// Each match has a literal in it, at most lead characters from where it begins. So
-// the first one at or after from begins at most so much before the first literal
-// that has a match around it at all.
-func (g *gate) each(whole *regexp.Regexp, data []byte, found func(at []int) bool) {
-	near, from, failed := g.near, 0, 0
-	near.once.Do(near.compile)
-	for i := g.next(data, 0); i >= 0; {
-		if !g.prefix.Match(data[i:min(len(data), i+g.window)]) {
-			i = g.next(data, i+1)
-			continue
-		}
-		if near.most == 0 && failed == maxFailing {
-			// It might go on to the end each time.
-			for _, at := range whole.FindAllSubmatchIndex(data, -1) {
-				if at[0] >= from && !found(at) {
-					return
-				}
-			}
-			return
-		}
-		at := near.find(data, from, i)
-		if at == nil {
-			failed++
-			i = g.next(data, i+1)
-			continue
-		}
-		if from = at[1]; !found(at) {
-			return
-		}
-		i = g.next(data, from)
-	}
-}
-
-func (n *nearRegex) compile() {
-	for i, lead := range [...]int{0, n.lead} {
-		for k, before := range [...]string{"", "(?s:.)"} {
-			n.cases[i][k] = regexp.MustCompile(wrapped(before, lead, n.text)) // newGate has parsed it
-		}
-	}
-}
-
-// wrapped returns a regex whose match begins behind before and at most lead
-// characters. The match itself is group 1.
-func wrapped(before string, lead int, text string) string {
-	return fmt.Sprintf(`\A%s(?s:.{0,%d}?)(%s)`, before, lead, text)
-}
-
-// find returns the first match that begins at or after from, and at the literal
-// at data[i] or at most lead characters before it.
-func (n *nearRegex) find(data []byte, from, i int) (at []int) {
-	start, end := i, len(data)
-	for k := 0; k < n.lead && start > from && n.before[data[start-1]]; k++ {
-		_, size := utf8.DecodeLastRune(data[from:start])
-		start -= size
-	}
-	if n.most > 0 {
-		end = min(end, i+n.most)
-	}
-	cases := &n.cases[0]
-	if start < i {
-		cases = &n.cases[1]
-	}
-	re := cases[0]
-	if start > 0 {
-		_, size := utf8.DecodeLastRune(data[:start])
-		start -= size
-		re = cases[1]
-	}
-	if at = re.FindSubmatchIndex(data[start:end]); at == nil {
-		return nil
-	}
-	at = at[2:]
-	for k := range at {
-		if at[k] >= 0 {
-			at[k] += start
-		}
-	}
-	return at
 }
 
 // open reports whether data may have a match.

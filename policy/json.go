@@ -13,6 +13,7 @@ import (
 type jsonTest struct {
 	path   jsonpath.Path
 	absent bool             // exists = false: there must be no value, and nothing else is asked
+	every  bool             // one value for which it does not hold is enough for the test not to hold
 	equals []jsonpath.Value // any
 	re     *regexp.Regexp
 	gt, lt *float64
@@ -80,8 +81,13 @@ func (j *jsonTests) compile() {
 	j.set = jsonpath.NewSet(paths)
 }
 
+// newHeld returns the set that run works with: the tests that hold, and behind
+// them those with a value for which they do not.
+func (j *jsonTests) newHeld() bitset { return newBitset(2 * len(j.tests)) }
+
 // run sets in held the tests that hold for data. It reports whether data is JSON.
 func (j *jsonTests) run(data []byte, held bitset) bool {
+	n := len(j.tests)
 	clear(held)
 	for i := range j.tests {
 		if j.tests[i].absent {
@@ -93,11 +99,19 @@ func (j *jsonTests) run(data []byte, held bitset) bool {
 		switch {
 		case t.absent:
 			held.unset(i)
-		case !held.has(i) && t.holds(v):
+		case !t.every && held.has(i):
+		case t.holds(v):
 			held.set(i)
+		case t.every:
+			held.set(n + i)
 		}
 		return true
 	})
+	for i := range j.tests {
+		if held.has(n + i) {
+			held.unset(i)
+		}
+	}
 	if !valid {
 		clear(held)
 	}

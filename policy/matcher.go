@@ -62,12 +62,18 @@ func newMatcher(rules []*rule, tests jsonTests) (*matcher, []Warning) {
 		}
 	}
 	m.automaton = newAutomaton(all.list)
+	sizes := [...]int{len(all.list), m.slots, n, len(m.detectors), len(m.detectors)}
+	words := 0
+	for _, size := range sizes {
+		words += len(newBitset(size))
+	}
 	m.subjects.New = func() any {
-		return &subject{
-			needles: newBitset(len(all.list)), found: newBitset(m.slots), rules: newBitset(n),
-			asked: newBitset(len(m.detectors)), detected: newBitset(len(m.detectors)),
-			held: newBitset(len(m.json.tests)),
+		s, room := &subject{held: m.json.newHeld()}, make(bitset, words)
+		for i, set := range [...]*bitset{&s.needles, &s.found, &s.rules, &s.asked, &s.detected} {
+			w := (sizes[i] + 63) / 64
+			*set, room = room[:w:w], room[w:]
 		}
+		return s
 	}
 	return m, slow
 }

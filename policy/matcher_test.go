@@ -159,7 +159,7 @@ func TestMatch(t *testing.T) {
 			trees[i], _ = syntax.Parse(re.String(), syntax.Perl)
 		}
 		m, rules := matchSeeded(res, []string{"needle", "a\xffb", "0123456789012345678901234567890123456789"}, uint64(i), false)
-		for seed := range uint64(4) {
+		for seed := range uint64(2) {
 			for _, data := range messages([]byte("x needle 4012888888881881 a\xffb"), seed, trees...) {
 				checkMatch(t, m, rules, data)
 				if res[0].Match(data) {

@@ -64,12 +64,13 @@ func naiveCondition(tests *jsonTests, c *condition, op opcodes, data []byte) boo
 func naiveJSON(tests *jsonTests, c *condition, data []byte) bool {
 	holds := func(i int) bool {
 		t := &tests.tests[i]
-		found := false
+		found, all := false, true
 		valid := jsonpath.NewSet([]jsonpath.Path{t.path}).Walk(data, func(_ int, v jsonpath.Value) bool {
-			found = found || t.absent || t.holds(v)
+			holds := t.absent || t.holds(v)
+			found, all = found || holds, all && holds
 			return true
 		})
-		return valid && found != t.absent
+		return valid && found != t.absent && (all || !t.every)
 	}
 	for _, i := range c.jsonAll {
 		if !holds(i) {

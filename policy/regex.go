@@ -23,10 +23,20 @@ func newRegex(re *regexp.Regexp, at Error) regex {
 	r := regex{re: re, at: at}
 	// The flags are those of regexp.Compile, which has accepted the text.
 	if tree, err := syntax.Parse(re.String(), syntax.Perl); err == nil {
-		r.open = newOpenRegex(tree)
-		r.literals, r.run, r.gate, r.least = required(tree), longRun(tree), newGate(tree), new(run).add(tree)
+		text := enclosable(re.String(), tree)
+		r.open = newOpenRegex(text, tree)
+		r.literals, r.run, r.gate, r.least = required(tree), longRun(tree), newGate(text, tree), new(run).add(tree)
 	}
 	return r
+}
+
+// enclosable returns the text of a regex so that it may stand in parentheses: one
+// that ends within \Q would quote what closes them.
+func enclosable(text string, tree *syntax.Regexp) string {
+	if _, err := syntax.Parse("("+text+")", syntax.Perl); err != nil {
+		return tree.String() // which is slow
+	}
+	return text
 }
 
 // match reports whether the regex matches data, which is the whole message, and
@@ -78,9 +88,8 @@ type openRegex struct {
 	cases         [4]*regexp.Regexp // bit 0: cut before, bit 1: cut after
 }
 
-func newOpenRegex(tree *syntax.Regexp) *openRegex {
-	// Of the tree, since a text may end with what quotes all after it: \Q.
-	o := &openRegex{text: tree.String()}
+func newOpenRegex(text string, tree *syntax.Regexp) *openRegex {
+	o := &openRegex{text: text}
 	o.look(tree)
 	return o
 }

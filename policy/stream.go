@@ -125,6 +125,9 @@ func (s *Stream) slide() {
 			start--
 		}
 	}
+	if s.json {
+		start = insideEscape(s.window[:], start)
+	}
 	s.started = s.started || start > 0
 	s.n = copy(s.window[:], s.window[start:s.n])
 }
@@ -159,6 +162,14 @@ func (s *Stream) look(last bool) tally {
 	m.scan(window, s.json)
 	if !last { // regexes read characters
 		window.data = window.data[:s.n-partialRune(window.data)]
+		if cut := s.window[insideEscape(s.window[:], s.n):s.n]; window.text != nil {
+			// What is cut stands at the end of the text as it is.
+			n := len(cut)
+			if surrogate(cut, "89ab") {
+				n -= len(`\ud800`) - len("\ufffd")
+			}
+			window.text = window.text[:len(window.text)-max(n, partialRune(window.text))]
+		}
 	}
 	for w := range s.found {
 		s.found[w] |= window.found[w]
@@ -194,6 +205,29 @@ func (s *Stream) note(i, k int, c *condition, window *subject, cutAfter bool) {
 	if !s.held[k+1].has(i) && c.detects(window, s.started, cutAfter) {
 		s.held[k+1].set(i)
 	}
+}
+
+// insideEscape returns where the escape of JSON begins that goes on at data[i], or
+// may; i if there is none.
+func insideEscape(data []byte, i int) int {
+	for back := 1; back <= min(i, len(`\u123`)); back++ {
+		if data[i-back] != '\\' {
+			continue
+		}
+		row := 1
+		for back+row <= i && data[i-back-row] == '\\' {
+			row++
+		}
+		// In a row of backslashes, every other one is escaped.
+		if row%2 != 0 && (back == 1 || data[i-back+1] == 'u') {
+			i -= back
+		}
+		break
+	}
+	if i >= 6 && surrogate(data[i-6:i], "89ab") {
+		i -= 6
+	}
+	return i
 }
 
 // partialRune returns how many bytes at the end of data may begin a character.
