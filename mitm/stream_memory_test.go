@@ -56,10 +56,10 @@ func TestStreamMemoryPaused(t *testing.T) {
 		frame func() string
 		most  int64 // bytes
 	}{
-		{"plain", func() string { return frameOf(frames.ToServer, true, frames.Binary, script(1, 300_000)) }, 80 << 10},
+		{"plain", func() string { return frameOf(frames.ToServer, true, frames.Binary, script(1, 300_000)) }, 24 << 10},
 		{"compressed", func() string {
 			return compressed(0, true, frames.Text, newDeflater(t, true).compress(script(1, 300_000)))
-		}, 240 << 10},
+		}, 128 << 10},
 	} {
 		h := newHubWith(t, "ws", with(upgradeAnswer, "+Sec-WebSocket-Extensions: permessage-deflate"), "", streaming)
 		open := make([]*socket, sockets)

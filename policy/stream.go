@@ -20,7 +20,7 @@ const (
 
 // A Stream judges one message that comes in pieces, in constant memory. It finds
 // what [Scope.Message] finds in the whole, as long as a match is no longer than
-// 4 KiB.
+// 4 KiB, and so is the line of it where a rule excepts by lines.
 //
 // A part of such a message leaves before the rest is known, so it can neither be
 // dropped nor redacted any more: where a rule asks for that, the connection is to
