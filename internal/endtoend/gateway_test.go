@@ -39,6 +39,7 @@ func (s *site) start(t *testing.T, args ...string) *gateway {
 		t.Fatal(err)
 	}
 	command := append(args, program, "--config", s.path("framegate.toml"), "run")
+	command = append(command, s.flags...)
 	g := &gateway{site: s, console: newConsole(), exited: make(chan struct{})}
 	g.cmd = s.Command(context.Background(), lab.Gateway, command[0], command[1:]...)
 	g.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+s.path("notify"), "GOTRACEBACK=all")

@@ -48,6 +48,7 @@ type site struct {
 	origin *origin.Server
 	pki    *origin.PKI
 	dir    string         // configuration, policy, authority and log
+	flags  []string       // of run
 	roots  *x509.CertPool // framegate's root, and nothing else
 }
 
