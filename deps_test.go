@@ -31,8 +31,9 @@ import (
 const arrows = `
 	NONE                            < frames, ca;
 	SYS, GOPROXY                    < intercept;
-	ZSTD                            < audit;
+	ZSTD, TLOG                      < audit;
 	GOPACKET                        < audit/capture;
+	audit                           < audit/format;
 	NONE                            < policy/detect, policy/jsonpath;
 	policy/detect, policy/jsonpath  < policy;
 	frames, TOML, IDNA              < policy;
@@ -52,7 +53,8 @@ const arrows = `
 	frames, policy, audit           < cmd/framegate;
 	ca, intercept, mitm             < cmd/framegate;
 	COBRA, TOML, SYS                < cmd/framegate;
-	audit/capture, policy/gitleaks  < cmd/framegate;
+	audit/capture, audit/format     < cmd/framegate;
+	policy/gitleaks                 < cmd/framegate;
 	policy/detect                   < cmd/framegate;
 	internal/lab                    < cmd/framegate;
 	internal/lab/origin             < cmd/framegate;
@@ -69,6 +71,7 @@ var rooms = map[string]string{
 	"HTTPGUTS": "golang.org/x/net/http/httpguts",
 	"IDNA":     "golang.org/x/net/idna",
 	"SYS":      "golang.org/x/sys/unix",
+	"TLOG":     "golang.org/x/mod/sumdb",
 	"TOML":     "github.com/BurntSushi/toml",
 	"ZSTD":     "github.com/klauspost/compress/zstd",
 }

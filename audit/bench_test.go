@@ -4,9 +4,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // benchEvent is what an ordinary message leaves: a record of about 450 bytes
@@ -53,6 +57,87 @@ func BenchmarkRecord(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/records, "ns/record")
 		})
 	}
+}
+
+// What the tree adds to a block of the writer: the root over its records, in
+// another goroutine, and its leaf.
+func BenchmarkBlock(b *testing.B) {
+	var blk block
+	for i := 0; ; i++ {
+		e := benchEvent(i)
+		line := append(e.appendFields(nil, e.Time), '\n')
+		if !blk.fits(len(line)) {
+			break
+		}
+		blk.add(uint64(i+1), line, 0)
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxRaw))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var out []byte
+	run := func(name string, f func()) {
+		b.Run(name, func(b *testing.B) {
+			n := 0
+			for b.Loop() {
+				f()
+				n++
+			}
+			b.ReportMetric(float64(n)*float64(blk.count)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+	run("without", func() {
+		out = enc.EncodeAll(blk.raw, append(out[:0], make([]byte, headerFrame)...))
+		h := header{Stored: sha256.Sum256(out[headerFrame:])}
+		h.append(out[:0])
+	})
+	var t tree
+	run("with", func() {
+		out = blk.encode(out[:0], enc, logID{}, 1)
+		t.grow([][]byte{out[8:headerFrame]})
+	})
+	run("root", func() { recordsRoot(blk.raw) })
+}
+
+// Verify reads, hashes and inflates everything, on all cores.
+func BenchmarkVerify(b *testing.B) {
+	dir := b.TempDir()
+	l, err := Open(Options{Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const records = 200_000
+	batch := make([]Event, 50)
+	for i := range records / len(batch) {
+		for j := range batch {
+			batch[j] = benchEvent(i*len(batch) + j)
+		}
+		if err := l.Record(batch...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, segmentDir, "*"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(info.Size())
+	}
+	n := 0
+	for b.Loop() {
+		if r, err := Verify(dir, VerifyOptions{}); err != nil || r.Verdict != "intact" || r.Intact.Records != records {
+			b.Fatalf("%v %+v", err, r)
+		}
+		n++
+	}
+	b.ReportMetric(float64(n*records)/b.Elapsed().Seconds(), "records/s")
 }
 
 func BenchmarkAppendJSON(b *testing.B) {

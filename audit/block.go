@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // A chunk carries the records of one call of Record to the writer, each encoded
@@ -14,7 +15,8 @@ import (
 type chunk struct {
 	buf  []byte
 	recs []chunkRecord
-	next int // first of recs that is not yet in a block
+	next int  // first of recs that is not yet in a block
+	sign bool // a checkpoint is due behind the last of recs
 }
 
 type chunkRecord struct {
@@ -29,7 +31,7 @@ func (c *chunk) free() {
 	if cap(c.buf) > 1<<20 {
 		return
 	}
-	c.buf, c.recs, c.next = c.buf[:0], c.recs[:0], 0
+	c.buf, c.recs, c.next, c.sign = c.buf[:0], c.recs[:0], 0, false
 	chunks.Put(c)
 }
 
@@ -48,6 +50,7 @@ func (c *chunk) add(e *Event) bool {
 		return false
 	}
 	c.recs = append(c.recs, chunkRecord{end: len(c.buf), ns: unixNano(t)})
+	c.sign = c.sign || e.Event == PolicyLoad
 	return true
 }
 
@@ -104,15 +107,18 @@ func (b *block) reset() {
 	}
 }
 
-// encode appends the block as it is stored: header frame, zstd frame.
+// encode appends the block as it is stored: header frame, zstd frame. The root
+// is taken beside the compression, which costs about as much.
 func (b *block) encode(dst []byte, enc *zstd.Encoder, id logID, number uint64) []byte {
+	root := make(chan tlog.Hash, 1)
+	go func() { root <- recordsRoot(b.raw) }()
 	start := len(dst)
 	dst = append(dst, make([]byte, headerFrame)...)
 	dst = enc.EncodeAll(b.raw, dst)
 	stored := dst[start+headerFrame:]
 	h := header{
 		ID: id, Number: number, FirstSeq: b.firstSeq, Count: b.count, First: b.first, Last: b.last,
-		RawLen: uint32(len(b.raw)), StoredLen: uint32(len(stored)), Stored: sha256.Sum256(stored),
+		RawLen: uint32(len(b.raw)), StoredLen: uint32(len(stored)), Stored: sha256.Sum256(stored), Root: <-root,
 	}
 	h.append(dst[:start])
 	return dst

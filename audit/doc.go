@@ -16,6 +16,7 @@
 //	Record    the caller's goroutine: level, JSON, one chunk, one channel send
 //	writer    one goroutine: seq, block, zstd (RFC 8878), one write(2)
 //	segment   an append-only file; fdatasync at least each second while written to
+//	notary    one goroutine: Merkle tree (RFC 6962), tiles, signed checkpoint
 //
 // Connections share nothing but the channel. It is bounded: when the disk is
 // slower than the traffic for longer than the queue lasts, Record waits.
@@ -30,10 +31,20 @@
 // carries the count. A crash leaves whole blocks and at most a torn tail, which
 // the next [Open] cuts off; what it cut is an audit.gap record too.
 //
+// # What it proves
+//
+// Each block bears the root over its records, the headers of the blocks are the
+// leaves of a tree in the form of C2SP tlog-tiles, and checkpoints of that tree
+// are signed with Ed25519 (C2SP tlog-checkpoint, signed-note): at most each
+// second, over what is on the disk. [Verify] says how much of a log is what was
+// written, [Prove] shows it for one record. Who holds key and directory can
+// rewrite what is behind the last checkpoint that was kept elsewhere.
+//
 // # Ownership
 //
-// [Open] returns a Log that owns the directory (an exclusive flock) and one
-// goroutine; [Log.Close] ends both after everything accepted is on the disk.
+// [Open] returns a Log that owns the directory (an exclusive flock) and the
+// writer's goroutine, which owns the notary's; [Log.Close] ends both after
+// everything accepted is on the disk and signed.
 // A [Reader] takes no lock, writes nothing, and may read a log that is being
 // written.
 package audit

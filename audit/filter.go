@@ -23,6 +23,7 @@ type Filter struct {
 	Event  string    // glob: "ws.*"
 	Action string
 	Conn   string
+	Text   string // somewhere in the record, as it was before it was escaped
 }
 
 // A matcher is a Filter made ready.
@@ -32,6 +33,9 @@ type matcher struct {
 	anyHost bool         // the host began with a wildcard
 	client  netip.Prefix // invalid: all
 	needles [][]byte     // a record that lacks one of these cannot match
+	text    []byte       // Text as it is in a record
+	keys    []string     // a block that lacks one of these cannot hold a match
+	narrow  bool         // a block may be passed over for its time or its keys
 }
 
 // compile says in one line what is wrong with f.
@@ -63,12 +67,18 @@ func (f Filter) compile() (*matcher, error) {
 		m.client = prefix
 	}
 	// A record has one spelling, so most can be passed over without parsing.
-	if !strings.ContainsAny(f.Event, `*?[\`) {
+	if !isPattern(f.Event) {
 		m.needle(`,"event":`, f.Event)
 	}
 	m.needle(`,"conn":`, f.Conn)
 	m.needle(`,"action":`, f.Action)
 	m.needle("", f.Rule)
+	if f.Text != "" {
+		quoted := appendString(nil, f.Text)
+		m.text = quoted[1 : len(quoted)-1]
+	}
+	m.keys = m.indexKeys()
+	m.narrow = len(m.keys) > 0 || !f.From.IsZero() || !f.To.IsZero()
 	return m, nil
 }
 
@@ -78,11 +88,11 @@ func (m *matcher) needle(key, value string) {
 	}
 }
 
-// wants says whether a block can hold a match. The ends of int64 stand for
-// anything beyond them too.
-func (m *matcher) wants(h *header) bool {
-	return (m.From.IsZero() || h.Last == math.MaxInt64 || !time.Unix(0, h.Last).Before(m.From)) &&
-		(m.To.IsZero() || h.First == math.MinInt64 || time.Unix(0, h.First).Before(m.To))
+// wantsTime says whether a record between two times can match. The ends of
+// int64 stand for anything beyond them too.
+func (m *matcher) wantsTime(first, last int64) bool {
+	return (m.From.IsZero() || last == math.MaxInt64 || !time.Unix(0, last).Before(m.From)) &&
+		(m.To.IsZero() || first == math.MinInt64 || time.Unix(0, first).Before(m.To))
 }
 
 // mayMatch judges a line before it is parsed.
@@ -92,7 +102,41 @@ func (m *matcher) mayMatch(line []byte) bool {
 			return false
 		}
 	}
-	return true
+	return len(m.text) == 0 || containsText(line, m.text)
+}
+
+// containsText looks for escaped text in a record. What is found inside an
+// escape is not there: no "n" is in "\n", no "0a" in "\u200a".
+func containsText(line, text []byte) bool {
+	for from := 0; ; {
+		i := bytes.Index(line[from:], text)
+		if i < 0 {
+			return false
+		}
+		if i += from; !insideEscape(line, i) {
+			return true
+		}
+		from = i + 1
+	}
+}
+
+// insideEscape says whether an escape begins before line[i] and goes on there.
+// The longest is a reverse solidus, u and four digits.
+func insideEscape(line []byte, i int) bool {
+	for start := i - 1; start >= max(0, i-5); start-- {
+		if line[start] != '\\' {
+			continue
+		}
+		before := start - len(bytes.TrimRight(line[:start], `\`))
+		if before%2 == 1 {
+			continue // it is itself what is escaped
+		}
+		if line[start+1] == 'u' {
+			return i < start+6
+		}
+		return i < start+2
+	}
+	return false
 }
 
 func (m *matcher) match(r *Record) bool {
@@ -105,8 +149,7 @@ func (m *matcher) match(r *Record) bool {
 		}
 	}
 	if m.Filter.Client != "" {
-		client, err := netip.ParseAddrPort(r.Client)
-		if err != nil || !m.client.Contains(client.Addr().Unmap().WithZone("")) {
+		if client, ok := clientAddr(r.Client); !ok || !m.client.Contains(client) {
 			return false
 		}
 	}
@@ -122,6 +165,12 @@ func (m *matcher) matchHost(host string) bool {
 		return len(host) > len(m.host) && strings.HasSuffix(host, m.host)
 	}
 	return host == m.host
+}
+
+// clientAddr is the address in the client of a record.
+func clientAddr(s string) (netip.Addr, bool) {
+	client, err := netip.ParseAddrPort(s)
+	return client.Addr().Unmap().WithZone(""), err == nil
 }
 
 // plainHost is a host without port, brackets, trailing dot and capitals.

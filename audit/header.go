@@ -47,7 +47,7 @@ type header struct {
 	RawLen    uint32            // bytes of the records, newlines included
 	StoredLen uint32            // bytes of the zstd frame behind the header
 	Stored    [sha256.Size]byte // SHA-256 of these bytes
-	Root      [sha256.Size]byte // place of the RFC 6962 root over the records; zero for now
+	Root      [sha256.Size]byte // RFC 6962 root over the records; zero in blocks of before there was one
 }
 
 // append appends the skippable frame. Its own two fields are little endian, as
@@ -114,6 +114,18 @@ func consumeHeader(b []byte) (h header, n int, err error) {
 		return h, 0, fmt.Errorf("impossible block header: %d records, %d bytes in %d", h.Count, h.RawLen, h.StoredLen)
 	}
 	return h, headerFrame, nil
+}
+
+// parseEntry parses an entry of the tree: the content of a header, without the
+// magic number and the length of its frame.
+func parseEntry(entry []byte) (header, error) {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, headerFrame), skippableMagic)
+	b = binary.LittleEndian.AppendUint32(b, headerSize)
+	h, n, err := consumeHeader(append(b, entry...))
+	if err == nil && (n == 0 || len(entry) != headerSize) {
+		err = fmt.Errorf("an entry of %d bytes, expected %d", len(entry), headerSize)
+	}
+	return h, err
 }
 
 // size is that of the whole block.

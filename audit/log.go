@@ -49,6 +49,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	openSegment func(path string) (file, error) // nil: openSegment
+	step        stepFunc                        // of writing the other files
 }
 
 // queueLength is how many hand-overs may wait for the writer, enough to ride
@@ -115,8 +116,16 @@ func open(o Options, lock *os.File) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := resume(o.Dir, id)
+	n, err := loadNotary(&o, id)
 	if err != nil {
+		return nil, err
+	}
+	at, err := resume(o.Dir, id, n.tree.size)
+	if err != nil {
+		return nil, err
+	}
+	at.unsigned = n.signer != nil && !n.signed && at.number > 0
+	if err := n.catchUp(at.number); err != nil {
 		return nil, err
 	}
 	var seg segment
@@ -137,7 +146,7 @@ func open(o Options, lock *os.File) (*Log, error) {
 	mark := filepath.Join(o.Dir, openFile)
 	_, err = os.Stat(mark)
 	unclosed := err == nil
-	if err := writeFile(mark, ""); err != nil {
+	if err := writeFile(o.step, mark, nil); err != nil {
 		seg.close()
 		return nil, err
 	}
@@ -149,13 +158,14 @@ func open(o Options, lock *os.File) (*Log, error) {
 	}
 	w := &writer{
 		log: l, opt: o, id: id, lock: lock, mark: mark, enc: enc,
-		seg: seg, number: at.number, seq: at.seq,
+		seg: seg, number: at.number, seq: at.seq, notary: n,
 		cause: errTooLong,
 	}
 	if e := at.gap(unclosed); e != nil {
 		o.Logger.Warn("audit log repaired", "dir", o.Dir, "reason", e.Reason)
 		w.emit(e)
 	}
+	n.start()
 	go w.run()
 	return l, nil
 }
@@ -174,7 +184,7 @@ func ensureLogID(dir string) (id logID, err error) {
 		return id, fmt.Errorf("%s has segments but no file %s", dir, logIDFile)
 	}
 	rand.Read(id[:])
-	return id, writeFile(path, hex.EncodeToString(id[:])+"\n")
+	return id, writeFile(nil, path, []byte(hex.EncodeToString(id[:])+"\n"))
 }
 
 // Record takes the events that the level wants, in order. It waits while the

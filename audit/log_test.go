@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var children = map[string]func(dir string) int{"crash": crashChild, "full": fullChild}
+var children = map[string]func(dir string) int{"crash": crashChild, "full": fullChild, "steps": stepsChild}
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -316,6 +316,10 @@ func TestBlocksStayInTheirLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dec, err := newDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
 	number, alone := uint64(0), 0
 	for _, name := range segmentFiles(t, dir) {
 		s, err := openSource(dir, name, id)
@@ -339,8 +343,12 @@ func TestBlocksStayInTheirLimits(t *testing.T) {
 					t.Errorf("%d bytes in %d records", b.RawLen, b.Count)
 				}
 			}
-			if b.Root != [32]byte{} {
-				t.Error("the root is not zero")
+			raw, err := s.lines(b, dec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Root != recordsRoot(raw) {
+				t.Errorf("block %d has a wrong root", b.Number)
 			}
 		}
 		s.close()

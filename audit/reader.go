@@ -13,30 +13,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A Record is one line of a log.
-type Record struct {
-	Raw []byte `json:"-"` // the line as it is stored, without the newline; the caller's to keep
-
-	Seq    uint64    `json:"seq"`
-	Time   time.Time `json:"time"`
-	Event  string    `json:"event"`
-	Conn   string    `json:"conn"`
-	Dir    string    `json:"dir"`
-	Opcode string    `json:"opcode"`
-	Size   int64     `json:"size"`
-	Rules  []string  `json:"rules"`
-	Shadow []string  `json:"shadow"`
-	Action string    `json:"action"`
-	Client string    `json:"client"`
-	SNI    string    `json:"sni"`
-	Host   string    `json:"host"`
-	Method string    `json:"method"`
-	Path   string    `json:"path"`
-	Code   int       `json:"code"`
-	Reason string    `json:"reason"`
-	State  string    `json:"state"`
-}
-
 // A Reader reads the records of a log that a filter chooses, in the order of
 // seq. It writes nothing and takes no lock; the log may be growing. It is for
 // one goroutine.
@@ -44,10 +20,15 @@ type Record struct {
 // Damage is handed out as a *DamageError among the records, and reading goes on
 // behind it: what is sound stays readable. Any other error ends the reading.
 type Reader struct {
+	// NoIndex makes the reader look at every block, whatever index there is.
+	// Zero: an index that fits is used.
+	NoIndex bool
+
 	dir   string
 	id    logID
 	match *matcher
 	dec   *zstd.Decoder
+	proof *blockProof // nil: nothing is to be proved
 
 	// Where Follow begins: behind the last block that was read.
 	segment string
@@ -76,7 +57,16 @@ func NewReader(dir string, f Filter) (*Reader, error) {
 func (r *Reader) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		r.segment, r.off = "", 0
-		r.read(yield)
+		if r.proof == nil {
+			r.read(yield)
+			return
+		}
+		r.proof.next, r.proof.behind = 0, 0
+		if r.read(yield) {
+			if err := r.proof.end(r.segment, r.off); err != nil {
+				yield(Record{}, err)
+			}
+		}
 	}
 }
 
@@ -192,24 +182,28 @@ func (r *Reader) readSegment(name string, final bool, yield func(Record, error) 
 		return false
 	}
 	defer s.close()
+	if r.off == 0 && !r.NoIndex && r.proof == nil {
+		if blocks, end, ok := r.match.byIndex(r.dir, s); ok {
+			for _, b := range blocks {
+				if !r.hand(s, b, yield) {
+					return false
+				}
+			}
+			r.off = end
+		}
+	}
 	for b, err := range s.blocks(r.off) {
-		var recs []Record
 		if err == nil {
 			r.off = b.off + b.size()
-			recs, err = r.block(s, b)
-		} else if final && errors.Is(err, errShort) {
-			return true // still being written
-		} else {
-			r.off = s.size // unless a block is found behind the damage
-		}
-		for _, rec := range recs {
-			if !yield(rec, nil) {
+			if !r.hand(s, b, yield) {
 				return false
 			}
-		}
-		if err == nil {
 			continue
 		}
+		if final && errors.Is(err, errShort) {
+			return true // still being written
+		}
+		r.off = s.size // unless a block is found behind the damage
 		var damage *DamageError
 		if !yield(Record{}, err) || !errors.As(err, &damage) {
 			return false
@@ -218,10 +212,32 @@ func (r *Reader) readSegment(name string, final bool, yield func(Record, error) 
 	return true
 }
 
+// hand yields the records of a block that the filter chooses, and what damage
+// is met in it.
+func (r *Reader) hand(s *source, b located, yield func(Record, error) bool) bool {
+	if r.proof != nil {
+		ok, damage := r.proof.admit(s, b)
+		if damage != nil && !yield(Record{}, damage) {
+			return false
+		}
+		if !ok {
+			return true
+		}
+	}
+	recs, err := r.block(s, b)
+	for _, rec := range recs {
+		if !yield(rec, nil) {
+			return false
+		}
+	}
+	var damage *DamageError
+	return err == nil || yield(Record{}, err) && errors.As(err, &damage)
+}
+
 // block returns the records of a block that the filter chooses; with an error,
 // those before the damage.
 func (r *Reader) block(s *source, b located) ([]Record, error) {
-	if !r.match.wants(&b.header) {
+	if !r.match.wantsTime(b.First, b.Last) {
 		return nil, nil
 	}
 	raw, err := s.lines(b, r.dec)

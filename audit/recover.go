@@ -13,13 +13,15 @@ import (
 
 // A resumption is where a log goes on.
 type resumption struct {
-	number uint64    // of the next block
-	seq    uint64    // of the next record
-	name   string    // of the segment to append to, new or not
-	size   int64     // of that segment
-	last   time.Time // of the last record found; zero: none
-	cut    int64     // bytes cut off as a torn tail
-	left   error     // damage that was left as it is
+	number   uint64    // of the next block
+	seq      uint64    // of the next record
+	name     string    // of the segment to append to, new or not
+	size     int64     // of that segment
+	last     time.Time // of the last record found; zero: none
+	cut      int64     // bytes cut off as a torn tail
+	left     error     // damage that was left as it is
+	unsigned bool      // the log has a key and blocks, but no checkpoint
+	gone     covered   // blocks that a checkpoint covers and that are not there
 }
 
 // resume finds the end of the log in dir and repairs the tail of its last
@@ -28,14 +30,22 @@ type resumption struct {
 // system may have lengthened the file before the data reached the disk).
 // Anything else is damage. It is evidence, and stays; the log then goes on in
 // a segment of its own.
-func resume(dir string, id logID) (resumption, error) {
+//
+// size is that of the tree over the blocks: what it covers was on the disk, so
+// no crash takes it away. Where it is gone all the same, its numbers stay
+// taken, for a tree is only ever added to.
+func resume(dir string, id logID, size uint64) (resumption, error) {
 	r := resumption{seq: 1, name: segmentName(0)}
 	names, err := segments(dir)
-	if err != nil || len(names) == 0 {
+	if err != nil {
 		return r, err
 	}
+	if len(names) == 0 {
+		r.skip(dir, size)
+		return r, nil
+	}
 	lastName := names[len(names)-1]
-	end, found, err := r.repair(dir, lastName, id)
+	end, found, err := r.repair(dir, lastName, id, size)
 	if err != nil {
 		return r, err
 	}
@@ -44,7 +54,8 @@ func resume(dir string, id logID) (resumption, error) {
 			return r, err
 		}
 	}
-	if r.left == nil && end > 0 {
+	r.skip(dir, size)
+	if r.left == nil && end > 0 && r.gone.blocks == 0 {
 		r.name, r.size = lastName, end
 		return r, nil
 	}
@@ -58,6 +69,19 @@ func resume(dir string, id logID) (resumption, error) {
 			filepath.Join(dir, segmentDir, lastName), r.number)
 	}
 	return r, nil
+}
+
+// skip passes over the numbers of blocks that are gone.
+func (r *resumption) skip(dir string, size uint64) {
+	if r.number >= size {
+		return
+	}
+	r.gone = covered{from: r.number, blocks: size - r.number}
+	seq, known := seqBehind(dir, size, r.seq, r.number)
+	if known {
+		r.gone.records = seq - r.seq
+	}
+	r.number, r.seq, r.name = size, seq, segmentName(size)
 }
 
 // walk takes the position behind the last whole block of a segment.
@@ -92,8 +116,8 @@ func (r *resumption) scan(s *source, damage func(off int64, err error)) (end int
 }
 
 // repair does the same for the last segment, with its hashes checked, and cuts
-// a torn tail off.
-func (r *resumption) repair(dir, name string, id logID) (end int64, found bool, err error) {
+// a torn tail off. What stays is brought to the disk, for it is going to be signed.
+func (r *resumption) repair(dir, name string, id logID, size uint64) (end int64, found bool, err error) {
 	s, err := openSource(dir, name, id)
 	if err != nil {
 		return 0, false, err
@@ -106,10 +130,20 @@ func (r *resumption) repair(dir, name string, id logID) (end int64, found bool, 
 			first, firstAt = err, off
 		}
 	})
-	if err != nil || first == nil {
+	if err != nil {
 		return end, found, err
 	}
-	if firstAt < end {
+	if err := fdatasync(s.f); err != nil {
+		return end, found, err
+	}
+	if first == nil {
+		return end, found, nil
+	}
+	next := r.number
+	if !found {
+		next = firstBlock(name)
+	}
+	if firstAt < end || next < size {
 		r.left = first
 		return end, found, nil
 	}
@@ -160,11 +194,17 @@ func (r *resumption) gap(unclosed bool) *Event {
 	if r.left != nil {
 		reasons = append(reasons, fmt.Sprintf("damage left as it is: %v", r.left))
 	}
+	if r.gone.blocks > 0 {
+		reasons = append(reasons, r.gone.String())
+	}
+	if r.unsigned {
+		reasons = append(reasons, "the checkpoint of the log is missing: what it had covered is signed as it is now")
+	}
 	if unclosed {
 		reasons = append(reasons, "the log was not closed: records of its last second may be missing")
 	}
 	if reasons == nil {
 		return nil
 	}
-	return &Event{Event: AuditGap, Reason: strings.Join(reasons, "; "), Gap: &Gap{Bytes: r.cut, Since: r.last}}
+	return &Event{Event: AuditGap, Reason: strings.Join(reasons, "; "), Gap: &Gap{Count: int64(r.gone.records), Bytes: r.cut, Since: r.last}}
 }

@@ -14,7 +14,8 @@ import (
 
 // makeLog writes a closed log of n blocks, each with one record whose code is
 // the number of the block plus one, and returns the bytes of its one segment
-// and the offsets of the blocks.
+// and the offsets of the blocks. Its tree is as if the gateway had been killed
+// before the first checkpoint over a block.
 func makeLog(t *testing.T, dir string, n int) (b []byte, offsets []int64) {
 	t.Helper()
 	for i := range n {
@@ -24,6 +25,7 @@ func makeLog(t *testing.T, dir string, n int) (b []byte, offsets []int64) {
 		}
 		mustClose(t, l)
 	}
+	uncover(t, dir)
 	b, err := os.ReadFile(filepath.Join(dir, "seg", segmentName(0)))
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +46,29 @@ func makeLog(t *testing.T, dir string, n int) (b []byte, offsets []int64) {
 		offsets = append(offsets, b.off)
 	}
 	return b, append(offsets, s.size)
+}
+
+// uncover makes the tree as it was before the first block.
+func uncover(t *testing.T, dir string) {
+	t.Helper()
+	id, err := readLogID(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, _, err := readKey(dir, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := signCheckpoint(Checkpoint{Origin: id.origin(), Root: new(tree).root()}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, checkpointFile), msg, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, historyFile)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func writeSegment(t *testing.T, dir string, number uint64, b []byte) {
@@ -90,6 +115,7 @@ func TestTornTail(t *testing.T) {
 	}
 	for size := offsets[1]; size <= offsets[3]; size++ {
 		writeSegment(t, dir, 0, b[:size])
+		uncover(t, dir)
 		blocks, want := 1, "1"
 		if size >= offsets[2] {
 			blocks, want = 2, "1 2"
@@ -99,7 +125,7 @@ func TestTornTail(t *testing.T) {
 		}
 		torn := size - offsets[blocks]
 		if size%50 > 0 && torn > 0 {
-			r, err := resume(dir, id)
+			r, err := resume(dir, id, 0)
 			if err != nil || r.number != uint64(blocks) || r.seq != uint64(blocks+1) || r.size != offsets[blocks] || r.cut != torn || r.left != nil {
 				t.Fatalf("cut at %d: %+v, %v", size, r, err)
 			}

@@ -91,21 +91,85 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// writeFile writes a small file that is there whole or not at all.
-func writeFile(path, content string) error {
+// A stepFunc hears of each step of writing a file before it is taken, and may
+// fail it. It is nil but in tests.
+type stepFunc func(step, path string) error
+
+func (f stepFunc) before(step, path string) error {
+	if f == nil {
+		return nil
+	}
+	return f(step, path)
+}
+
+// writeFile writes a file of mode 0600 that is there whole or not at all.
+func writeFile(step stepFunc, path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600
 	if err != nil {
 		return err
 	}
+	return fill(step, f, path, data)
+}
+
+// tempFile is the name under which the writer of the log writes a file that it
+// writes often. One name is enough for it in each directory, so that nothing
+// piles up, whenever it is killed.
+const tempFile = ".tmp"
+
+// replaceFile is writeFile for the holder of the lock.
+func replaceFile(step stepFunc, path string, data []byte) error {
+	if err := step.before("create", path); err != nil {
+		return err
+	}
+	temp := filepath.Join(filepath.Dir(path), tempFile)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return fill(step, f, path, data)
+}
+
+// fill writes a temporary file and gives it its name.
+func fill(step stepFunc, f *os.File, path string, data []byte) error {
 	defer os.Remove(f.Name()) // fails once renamed
-	_, err = f.WriteString(content)
+	_, err := f.Write(data)
+	if err == nil {
+		err = step.before("sync", path)
+	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := step.before("rename", path); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
+	if err := step.before("syncdir", path); err != nil {
+		return err
+	}
 	return syncDir(filepath.Dir(path))
+}
+
+// makeDirs makes a directory, and those above it, so that they last.
+func makeDirs(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDirs(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 // errUnsynced: what was written since the last sync may be lost even if a later

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -31,6 +32,12 @@ type writer struct {
 	out    []byte   // the block as it is stored; empty: not encoded yet
 	held   []*chunk // accepted, not yet in a block; more than one only during a failure
 
+	notary  *notary
+	entries [][]byte // of blocks that are written, for the notary
+	durable int      // how many of them are on the disk
+	keep    bool     // the next checkpoint is one to keep
+	signing bool     // the notary is at work
+
 	failing bool
 	cause   error // what began the failure, or the last one
 	unsure  bool  // an fdatasync failed, and no record says so yet
@@ -59,6 +66,8 @@ func (w *writer) run() {
 		case <-w.tick.C:
 			w.ticking = false
 			w.settle()
+		case err := <-w.notary.done:
+			w.signed(err)
 		}
 	}
 }
@@ -81,6 +90,9 @@ func (w *writer) drain() {
 			w.seq++
 		}
 		w.held = w.held[:copy(w.held, w.held[1:])]
+		if c.sign {
+			w.sealAndSign()
+		}
 		c.free()
 	}
 }
@@ -122,6 +134,7 @@ func (w *writer) write() error {
 	if err := w.seg.append(w.out); err != nil {
 		return err
 	}
+	w.entries = append(w.entries, bytes.Clone(w.out[8:headerFrame]))
 	w.number++
 	w.block.reset()
 	w.out = w.out[:0]
@@ -134,9 +147,10 @@ func (w *writer) write() error {
 
 // rotate brings the segment to the disk before the next one begins.
 func (w *writer) rotate() error {
-	if err := w.seg.sync(); err != nil {
+	if err := w.sync(); err != nil {
 		return err
 	}
+	w.sign(true)
 	f, err := w.opt.openSegment(filepath.Join(w.opt.Dir, segmentDir, segmentName(w.number)))
 	if err != nil {
 		return err
@@ -153,14 +167,15 @@ func (w *writer) tickLater() {
 	}
 }
 
-// settle is the work of each second: fdatasync, or the retry of a failure, and
-// the record of what was lost.
+// settle is the work of each second: fdatasync and checkpoint, or the retry of a
+// failure, and the record of what was lost.
 func (w *writer) settle() {
 	if !w.failing {
-		if err := w.seg.sync(); err != nil {
+		if err := w.sync(); err != nil {
 			w.fail(err)
 			return
 		}
+		w.sign(false)
 	} else if !w.retry() {
 		return
 	}
@@ -192,7 +207,10 @@ func (w *writer) retry() bool {
 		err = w.write()
 	}
 	if err == nil {
-		err = w.seg.sync()
+		err = w.sync()
+	}
+	if err == nil {
+		err = w.signNow(false)
 	}
 	if err != nil {
 		w.blame(err)
@@ -218,6 +236,7 @@ func (w *writer) reportLoss() {
 func (w *writer) close() error {
 	defer w.lock.Close()
 	defer w.seg.close()
+	defer w.dismiss()
 	w.flush.Stop()
 	w.tick.Stop()
 	if w.failing {
@@ -227,7 +246,11 @@ func (w *writer) close() error {
 		w.reportLoss()
 		w.drain()
 		if w.seal() {
-			if err := w.seg.sync(); err != nil {
+			err := w.sync()
+			if err == nil {
+				err = w.signNow(true)
+			}
+			if err != nil {
 				w.fail(err)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"framegate/audit"
+	"framegate/audit/format"
 )
 
 func newAuditCommand(g *globals) *cobra.Command {
@@ -23,6 +24,10 @@ func newAuditCommand(g *globals) *cobra.Command {
 	return group(cmd,
 		auditTail(g, dir),
 		auditQuery(g, dir),
+		auditStats(g, dir),
+		auditIndex(g, dir),
+		auditVerify(g, dir),
+		auditProve(g, dir),
 	)
 }
 
@@ -45,7 +50,7 @@ func auditTail(g *globals, dir *string) *cobra.Command {
 			if last == nil && damage != nil {
 				return damage
 			}
-			out := newRecordPrinter(cmd, asJSON)
+			out := newRecordPrinter(cmd, formatOf(asJSON))
 			if err := out.print(sequence(last, damage)); err != nil {
 				return err
 			}
@@ -64,57 +69,11 @@ func auditTail(g *globals, dir *string) *cobra.Command {
 	return cmd
 }
 
-func auditQuery(g *globals, dir *string) *cobra.Command {
-	var f audit.Filter
-	var from, to string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "query",
-		Short: "Print the records that match",
-		Long: "Print the records that match all of the filters.\n" +
-			"A time is RFC 3339, such as 2026-01-02T15:04:05Z, or a duration before now, such as 2h.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			now := time.Now()
-			var err error
-			if f.From, err = parseTime("from", from, now); err != nil {
-				return err
-			}
-			if f.To, err = parseTime("to", to, now); err != nil {
-				return err
-			}
-			r, err := g.log(cmd, *dir, f)
-			if err != nil {
-				return err
-			}
-			out := newRecordPrinter(cmd, asJSON)
-			if err := out.print(r.Records()); err != nil {
-				return err
-			}
-			return out.result()
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&from, "from", "", "at or after this `time`")
-	flags.StringVar(&to, "to", "", "before this `time`")
-	flags.StringVar(&f.Host, "host", "", "`name` of the server; *.example.com is all below example.com")
-	flags.StringVar(&f.Client, "client", "", "`address` or CIDR of the client")
-	flags.StringVar(&f.Rule, "rule", "", "`id` of a rule that matched")
-	flags.StringVar(&f.Event, "event", "", "`pattern` of the event, such as ws.*")
-	flags.StringVar(&f.Action, "action", "", "`action` that was taken")
-	flags.StringVar(&f.Conn, "conn", "", "`id` of the connection")
-	flags.BoolVar(&asJSON, "json", false, "print the records as they are in the log")
-	return cmd
-}
-
 // log opens the log that the flag names, or else the configuration.
 func (g *globals) log(cmd *cobra.Command, dir string, f audit.Filter) (*audit.Reader, error) {
-	if dir == "" {
-		c, err := g.load(cmd)
-		if err != nil {
-			return nil, err
-		}
-		dir = c.Audit.Dir
+	dir, err := g.auditDir(cmd, dir)
+	if err != nil {
+		return nil, err
 	}
 	// The log without the filter first: what fails after that is the filter.
 	if _, err := audit.NewReader(dir, audit.Filter{}); err != nil {
@@ -143,23 +102,25 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	return now.Add(-ago), nil
 }
 
-// A recordPrinter prints records as a table or as they are in the log. Damage
-// is told where it is met and makes the command fail in the end; what is sound
-// is printed all the same.
+// A recordPrinter prints records as a table, as they are in the log, or in the
+// words of another system. Damage is told where it is met and makes the command
+// fail in the end; what is sound is printed all the same.
 type recordPrinter struct {
 	out     *bufio.Writer
 	stderr  io.Writer
-	asJSON  bool
+	format  string         // formatTable, formatJSONL or a name of package format
+	foreign *format.Format // nil: one of the first two
+	buf     []byte
 	live    bool         // show each record at once
 	table   *audit.Table // nil until the first record
 	damaged bool
 }
 
-func newRecordPrinter(cmd *cobra.Command, asJSON bool) *recordPrinter {
+func newRecordPrinter(cmd *cobra.Command, format string) *recordPrinter {
 	return &recordPrinter{
 		out:    bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10),
 		stderr: cmd.ErrOrStderr(),
-		asJSON: asJSON,
+		format: format,
 	}
 }
 
@@ -187,7 +148,12 @@ func (p *recordPrinter) print(records iter.Seq2[audit.Record, error]) error {
 }
 
 func (p *recordPrinter) record(r audit.Record) error {
-	if p.asJSON {
+	switch {
+	case p.foreign != nil:
+		p.buf = p.foreign.Append(p.buf[:0], &r)
+		_, err := p.out.Write(p.buf)
+		return err
+	case p.format == formatJSONL:
 		_, err := p.out.Write(append(r.Raw, '\n'))
 		return err
 	}

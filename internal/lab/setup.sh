@@ -37,6 +37,8 @@ if [ "$1" = test ]; then
 	have node || missing+=(nodejs)
 	have npm || missing+=(npm)
 	have chromium || missing+=(chromium)
+	have python3 || missing+=(python3)
+	have zstd || missing+=(zstd) # examples/verify/verify.py, in place of a module
 	have certutil || missing+=(libnss3-tools) # Chromium's trust
 	/usr/bin/python3 -c 'import websockets' 2>/dev/null || missing+=(python3-websockets)
 fi
