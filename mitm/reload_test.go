@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"framegate/audit"
 	"framegate/frames"
@@ -16,7 +17,7 @@ import (
 // is judged by one policy, and its record names the one; none is lost; and once a
 // reload is over, the next message is judged by the new rules.
 func TestReloadUnderLoad(t *testing.T) {
-	const connections, rounds, versions = 2000, 10, 3
+	const connections, rounds, versions = 2000, 4, 3
 	rules := func(i int) string {
 		return fmt.Sprintf("[[rule]]\nid = \"v%d\"\naction = \"log\"\nmatch.contains = [\"all\"]\n", i)
 	}
@@ -35,6 +36,9 @@ func TestReloadUnderLoad(t *testing.T) {
 	everybody := func() {
 		var all sync.WaitGroup
 		for _, s := range sockets {
+			soon := time.Now().Add(10 * patience) // so many take their time
+			s.client.SetDeadline(soon)
+			s.server.SetDeadline(soon)
 			all.Go(func() {
 				for dir := range frames.Direction(2) {
 					from, to := s.sides(dir)
@@ -59,7 +63,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-time.After(time.Millisecond):
 				h.reload(rules(reloads % versions))
 			}
 		}

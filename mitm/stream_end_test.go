@@ -137,7 +137,7 @@ func TestStreamEndsWithin(t *testing.T) {
 			from.expectClose(frames.GoingAway, "")
 			to.expectGone(inside, frames.GoingAway, "")
 		}},
-		{"idle", func(p *Proxy) { p.IdleTimeout = 50 * time.Millisecond }, audit.StateInspected,
+		{"idle", func(p *Proxy) { p.IdleTimeout = time.Second }, audit.StateInspected,
 			func(t *testing.T, s *socket, from, to *peer, inside bool) {
 				from.expectClose(frames.GoingAway, "")
 				to.expectGone(inside, frames.GoingAway, "")

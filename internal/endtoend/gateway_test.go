@@ -52,6 +52,10 @@ func (s *site) start(t *testing.T, args ...string) *gateway {
 		close(g.exited)
 	}()
 	t.Cleanup(func() { g.noRace(t) })
+	t.Cleanup(func() { // before what it writes to is removed
+		g.cmd.Process.Kill()
+		<-g.exited
+	})
 
 	said := make(chan error, 1)
 	go func() {

@@ -39,17 +39,17 @@ func TestKilled(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("segments %q (%v)", files, err)
 	}
-	info, err := os.Stat(files[0])
-	if err == nil {
-		err = os.Truncate(files[0], info.Size()-10)
-	}
+	data, err := os.ReadFile(files[0])
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[0], append(data, data[:100]...), 0o600); err != nil { // as a block begins
 		t.Fatal(err)
 	}
 
 	again := s.start(t)
 	gap := again.log.waitFor(t, audit.AuditGap, 1)
-	if gap.Gap == nil || gap.Gap.Bytes == 0 || gap.Seq < 2 || gap.Seq > lost[len(lost)-1].Seq || !strings.Contains(gap.Reason, "torn tail") {
+	if gap.Gap == nil || gap.Gap.Bytes != 100 || gap.Seq != lost[len(lost)-1].Seq+1 || !strings.Contains(gap.Reason, "torn tail") {
 		t.Errorf("audit.gap: %s", gap)
 	}
 	again.console.wait(t, "torn tail")
@@ -68,6 +68,9 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	checkReadable(t, again)
+	if said := s.framegate(t, "audit", "verify"); !strings.Contains(said, "intact") {
+		t.Errorf("audit verify: %s", said)
+	}
 
 	// After an orderly end there is nothing to repair.
 	third := s.start(t)
