@@ -325,28 +325,6 @@ func (c *compiler) rate(t *table, r *rule) *rate {
 	return rate
 }
 
-// groupMayBeEmpty reports whether a group of re can match no character.
-func groupMayBeEmpty(re *regexp.Regexp, group int) bool {
-	tree, err := syntax.Parse(re.String(), syntax.Perl)
-	var least func(tree *syntax.Regexp) (int, bool)
-	least = func(tree *syntax.Regexp) (int, bool) {
-		if tree.Op == syntax.OpCapture && tree.Cap == group {
-			return new(run).add(tree), true
-		}
-		for _, sub := range tree.Sub {
-			if n, ok := least(sub); ok {
-				return n, true
-			}
-		}
-		return 0, false
-	}
-	if err != nil {
-		return false
-	}
-	n, ok := least(tree)
-	return ok && n == 0
-}
-
 // redaction reads what a rule puts in the place of what it finds, and refuses a
 // rule that may hit and find nothing: its records would speak of a redaction
 // that was none. match may be nil.
@@ -369,11 +347,6 @@ func (c *compiler) redaction(t, match *table, r *rule, known bool) {
 		t.errorf(t.sub("action").value, `action: "redact" has nothing to replace where exists = false, expected another condition in [rule.match]`)
 	}
 	for _, re := range r.match.regex {
-		if v := r.match.value; v != nil && v.group > 0 && groupMayBeEmpty(re.re, v.group) {
-			e := re.at
-			e.Message = fmt.Sprintf(`regex: group %d of %s may match no character at all, expected at least one beside action = "redact"`, v.group, describe(re.re.String()))
-			c.errors = append(c.errors, &e)
-		}
 		if re.least == 0 {
 			e := re.at
 			e.Message = fmt.Sprintf(`regex: %s may match no character at all, expected at least one beside action = "redact"`, describe(re.re.String()))

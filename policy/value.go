@@ -42,7 +42,7 @@ func (v *value) of(data []byte, at []int) (start, end int, ok bool) {
 // value, "" if it has one; of an except also which of its values.
 func (v *value) failing(data []byte, at []int) (key, except string) {
 	start, end := v.place(at)
-	if start < 0 { // the match did without this group
+	if start < 0 || start == end && v.group != 0 { // the match did without this group, or it has no text
 		return "group", ""
 	}
 	text := data[start:end]
