@@ -42,6 +42,11 @@ func (m *matcher) redact(rules []*rule, data []byte) []byte {
 	for _, r := range rules {
 		spans = m.find(spans, r, data)
 	}
+	return replaceAll(data, spans)
+}
+
+// replaceAll returns data with what spans are of it replaced.
+func replaceAll(data []byte, spans []span) []byte {
 	spans = merge(spans)
 	if jsonpath.Valid(data) {
 		return redactJSON(data, spans)
