@@ -29,16 +29,20 @@ import (
 // frames and ca are to be read without anything else, an auditor's tool needs
 // audit alone, and mitm takes ca and intercept through one-method interfaces.
 const arrows = `
-	NONE                            < frames, ca;
+	NONE                            < frames, ca/bundle;
+	AGE                             < ca;
 	SYS, GOPROXY                    < intercept;
-	ZSTD, TLOG                      < audit;
+	ZSTD, TLOG, AGE                 < audit;
 	GOPACKET                        < audit/capture;
-	audit                           < audit/format;
+	audit, PARQUET                  < audit/format;
+	audit, OTLP, PROTOBUF           < audit/ship;
 	NONE                            < policy/detect, policy/jsonpath;
 	policy/detect, policy/jsonpath  < policy;
 	frames, TOML, IDNA              < policy;
 	policy, TOML                    < policy/gitleaks;
+	OCSP, PSL                       < mitm/chain;
 	frames, policy, audit           < mitm;
+	mitm/chain                      < mitm, cmd/framegate;
 	GOPROXY, HTTPGUTS               < mitm;
 
 	NONE                            < examples/policies;
@@ -49,13 +53,16 @@ const arrows = `
 	examples/traffic                < internal/lab/origin, internal/lab/clients;
 	internal/lab/origin             < internal/lab/clients;
 	NONE                            < internal/endtoend;
+	ca/bundle                       < internal/onboarding;
 
 	frames, policy, audit           < cmd/framegate;
-	ca, intercept, mitm             < cmd/framegate;
-	COBRA, TOML, SYS                < cmd/framegate;
+	ca, ca/bundle, intercept, mitm  < cmd/framegate;
+	COBRA, TOML, SYS, SYSTEMD       < cmd/framegate;
 	audit/capture, audit/format     < cmd/framegate;
+	audit/ship                      < cmd/framegate;
 	policy/gitleaks                 < cmd/framegate;
 	policy/detect                   < cmd/framegate;
+	internal/onboarding             < cmd/framegate;
 	internal/lab                    < cmd/framegate;
 	internal/lab/origin             < cmd/framegate;
 	internal/lab/clients            < cmd/framegate;
@@ -66,11 +73,18 @@ const arrows = `
 // rooms names the foreign packages, each with everything below it.
 var rooms = map[string]string{
 	"GOPACKET": "github.com/google/gopacket",
+	"AGE":      "filippo.io/age",
 	"COBRA":    "github.com/spf13/cobra",
 	"GOPROXY":  "github.com/elazarl/goproxy",
 	"HTTPGUTS": "golang.org/x/net/http/httpguts",
 	"IDNA":     "golang.org/x/net/idna",
+	"OCSP":     "golang.org/x/crypto/ocsp",
+	"OTLP":     "go.opentelemetry.io/proto/otlp",
+	"PARQUET":  "github.com/parquet-go/parquet-go",
+	"PROTOBUF": "google.golang.org/protobuf",
+	"PSL":      "golang.org/x/net/publicsuffix",
 	"SYS":      "golang.org/x/sys/unix",
+	"SYSTEMD":  "github.com/coreos/go-systemd/v22",
 	"TLOG":     "golang.org/x/mod/sumdb",
 	"TOML":     "github.com/BurntSushi/toml",
 	"ZSTD":     "github.com/klauspost/compress/zstd",

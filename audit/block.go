@@ -17,6 +17,12 @@ type chunk struct {
 	recs []chunkRecord
 	next int  // first of recs that is not yet in a block
 	sign bool // a checkpoint is due behind the last of recs
+
+	receipt chan<- uint64 // gets the seq of the last of recs; nil: nobody waits for it
+	durable chan struct{} // closed when the recs are on the disk; nil: nobody waits for it
+
+	room *room // where cost was taken; nil: nowhere
+	cost int64
 }
 
 type chunkRecord struct {
@@ -28,10 +34,15 @@ var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
 // free gives c back, unless a large payload has made it too big to keep.
 func (c *chunk) free() {
+	if c.room != nil {
+		c.room.give(c.cost)
+		c.room, c.cost = nil, 0
+	}
+	c.durable = nil
 	if cap(c.buf) > 1<<20 {
 		return
 	}
-	c.buf, c.recs, c.next, c.sign = c.buf[:0], c.recs[:0], 0, false
+	c.buf, c.recs, c.next, c.sign, c.receipt = c.buf[:0], c.recs[:0], 0, false, nil
 	chunks.Put(c)
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -68,6 +70,18 @@ func openCheckpoint(msg []byte, v note.Verifier) (Checkpoint, error) {
 		return c, fmt.Errorf("a checkpoint of %q, signed by %q", c.Origin, v.Name())
 	}
 	return c, nil
+}
+
+// readCheckpoint reads the checkpoint of the log in dir, as it is and parsed.
+func readCheckpoint(dir string, v note.Verifier) (msg []byte, c Checkpoint, err error) {
+	path := filepath.Join(dir, checkpointFile)
+	if msg, err = os.ReadFile(path); err != nil {
+		return nil, c, err
+	}
+	if c, err = openCheckpoint(msg, v); err != nil {
+		return nil, c, fmt.Errorf("%s: %w", path, err)
+	}
+	return msg, c, nil
 }
 
 // splitHistory takes the file of checkpoints apart: each is a signed note and an

@@ -40,6 +40,14 @@
 // written, [Prove] shows it for one record. Who holds key and directory can
 // rewrite what is behind the last checkpoint that was kept elsewhere.
 //
+// # Payloads
+//
+// A record may have the message itself: in the clear, as far as the caller says,
+// or sealed by a [PayloadKey], of which the file in keys is all that is left once
+// the connection has ended. It is encrypted by age to [Recipients], so that the
+// gateway cannot read back what it has written. [Payloads] reads, [Erase] removes
+// keys, and no byte of the log changes with them.
+//
 // # Ownership
 //
 // [Open] returns a Log that owns the directory (an exclusive flock) and the

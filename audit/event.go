@@ -12,6 +12,11 @@ const (
 	GatewayStop  = "gateway.stop"
 	PolicyLoad   = "policy.load"
 	PolicyReject = "policy.reject"
+	TrustLoad    = "trust.load"
+	TrustReject  = "trust.reject"
+	CALoad       = "ca.load"
+	CAReject     = "ca.reject"
+	CAIssue      = "ca.issue"
 	ConnOpen     = "conn.open"
 	ConnBypass   = "conn.bypass"
 	ConnBlock    = "conn.block"
@@ -24,6 +29,10 @@ const (
 	WSClose      = "ws.close"
 	ConnClose    = "conn.close"
 	AuditGap     = "audit.gap"
+
+	// AuditUnshipped: the log has records that a target of shipping has not.
+	AuditUnshipped = "audit.unshipped"
+	AuditExpire    = "audit.expire"
 )
 
 // The states of the connection ledger. A connection ends in exactly one.
@@ -61,10 +70,13 @@ type Event struct {
 	Code   int    // HTTP status or WebSocket close code
 	Reason string // why, in words: a peer's close reason, an error, what was loaded
 
-	State    string  // ledger state, on conn.close
-	Evidence []byte  // the offending frame's header, on ws.violation
-	Totals   *Totals // on conn.close
-	Gap      *Gap    // on audit.gap
+	State    string   // ledger state, on conn.close
+	Evidence []byte   // the offending frame's header, on ws.violation
+	Totals   *Totals  // on conn.close
+	Gap      *Gap     // on audit.gap
+	Expired  *Expired // on audit.expire
+
+	Unshipped *Unshipped // on audit.unshipped
 }
 
 // A Message is what is recorded of a WebSocket message or control frame.
@@ -80,8 +92,12 @@ type Message struct {
 	Frames     int
 	Compressed bool
 
-	SHA256  [32]byte // of the inflated message; zero: not taken
-	Payload []byte   // nil: not recorded
+	SHA256 [32]byte // of the inflated message; zero: not taken
+
+	// At most one of these is set; none: payloads are not recorded.
+	Payload []byte // the message, or what of it may be in the clear
+	Sealed  []byte // as [PayloadKey.Seal] makes it
+	Omitted string // why neither is there, one of the reasons Omitted...
 }
 
 // Totals are what crossed a connection.

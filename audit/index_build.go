@@ -45,6 +45,9 @@ func Index(dir string, rebuild bool) iter.Seq2[IndexedSegment, error] {
 		}
 		for _, name := range b.segments {
 			done, err := b.segment(name, rebuild)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed since its name was read
+			}
 			if !yield(done, err) || err != nil {
 				return
 			}

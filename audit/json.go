@@ -62,6 +62,8 @@ func (e *Event) appendFields(b []byte, t time.Time) []byte {
 	b = appendField(b, `,"reason":`, e.Reason)
 	if e.Msg != nil {
 		b = appendPayload(b, e.Msg.Payload)
+		b = appendSealed(b, e.Msg.Sealed)
+		b = appendField(b, `,"payload_omitted":`, e.Msg.Omitted)
 	}
 	b = appendField(b, `,"method":`, e.Method)
 	b = appendList(b, `,"shadow":[`, e.Shadow)
@@ -80,6 +82,12 @@ func (e *Event) appendFields(b []byte, t time.Time) []byte {
 	}
 	if e.Gap != nil {
 		b = e.Gap.append(b)
+	}
+	if e.Expired != nil {
+		b = e.Expired.append(b)
+	}
+	if e.Unshipped != nil {
+		b = e.Unshipped.append(b)
 	}
 	return append(b, '}')
 }
@@ -176,6 +184,15 @@ func appendPayload(b, payload []byte) []byte {
 	}
 	b = append(b, `,"payload_b64":"`...)
 	b = base64.StdEncoding.AppendEncode(b, payload)
+	return append(b, '"')
+}
+
+func appendSealed(b []byte, sealed []byte) []byte {
+	if sealed == nil {
+		return b
+	}
+	b = append(b, `,"payload_sealed":"`...)
+	b = base64.StdEncoding.AppendEncode(b, sealed)
 	return append(b, '"')
 }
 

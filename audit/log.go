@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -48,8 +49,31 @@ type Options struct {
 	// what was repaired. Nil: slog.Default().
 	Logger *slog.Logger
 
+	// Keep is how long records are kept: a segment is removed when none of its
+	// records is younger, by the clock and by the time that the log has seen
+	// pass. A new segment begins after a day, or an eighth of Keep. Zero: for ever.
+	Keep time.Duration
+
+	// MaxSize is how many bytes the segments may have together; the oldest are
+	// removed. No segment is larger than an eighth of it. Zero: no limit.
+	MaxSize int64
+
+	// Follower hears of each block and checkpoint. Nil: nobody does.
+	Follower Follower
+
+	// Recipients can open the payloads that are sealed with the keys of
+	// [Log.PayloadKey]. Nil: it makes none.
+	Recipients *Recipients
+
 	openSegment func(path string) (file, error) // nil: openSegment
 	step        stepFunc                        // of writing the other files
+}
+
+// A heldError says that another process has the log open.
+type heldError struct{ dir string }
+
+func (e *heldError) Error() string {
+	return fmt.Sprintf("%s is being written by another gateway: each needs a directory of its own", e.dir)
 }
 
 // queueLength is how many hand-overs may wait for the writer, enough to ride
@@ -58,14 +82,21 @@ const queueLength = 1024
 
 // A Log is the file log. Its methods may be called concurrently.
 type Log struct {
-	level Level
-	block bool
+	level  Level
+	block  bool
+	origin string
 
 	// mu keeps Close from closing the queue under a Record. Record only ever
 	// reads it.
 	mu     sync.RWMutex
 	closed bool
+	ending sync.Once
 	queue  chan *chunk
+	room   room // of what is large in the queue
+
+	intake *intake
+	keys   *keyStore // nil: without recipients
+	logger *slog.Logger
 
 	failure atomic.Pointer[error] // why the log cannot be written now
 	lost    atomic.Int64          // refused, and not yet in a gap record
@@ -89,6 +120,12 @@ func Open(o Options) (*Log, error) {
 	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 64 << 20
+	}
+	if o.Keep < 0 || o.MaxSize < 0 {
+		return nil, fmt.Errorf("negative keep %v or max_size %d", o.Keep, o.MaxSize)
+	}
+	if o.MaxSize > 0 {
+		o.SegmentSize = max(1, min(o.SegmentSize, o.MaxSize/8))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -120,7 +157,7 @@ func open(o Options, lock *os.File) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := resume(o.Dir, id, n.tree.size)
+	at, err := resume(o.Dir, id, n.tree.size, n.expired)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +171,7 @@ func open(o Options, lock *os.File) (*Log, error) {
 		if err != nil {
 			return nil, err
 		}
-		seg = segment{f: f, size: at.size}
+		seg = segment{f: f, size: at.size, began: at.began}
 	}
 	// One encoder, one block at a time, no window beyond a block.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
@@ -151,10 +188,16 @@ func open(o Options, lock *os.File) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		level: o.Level,
-		block: o.OnFailure != "gap",
-		queue: make(chan *chunk, queueLength),
-		done:  make(chan struct{}),
+		level:  o.Level,
+		block:  o.OnFailure != "gap",
+		origin: id.origin(),
+		queue:  make(chan *chunk, queueLength),
+		done:   make(chan struct{}),
+		logger: o.Logger,
+	}
+	l.room.init()
+	if o.Recipients != nil {
+		l.keys = &keyStore{o.Dir, o.Recipients.list, o.step}
 	}
 	w := &writer{
 		log: l, opt: o, id: id, lock: lock, mark: mark, enc: enc,
@@ -165,8 +208,19 @@ func open(o Options, lock *os.File) (*Log, error) {
 		o.Logger.Warn("audit log repaired", "dir", o.Dir, "reason", e.Reason)
 		w.emit(e)
 	}
+	if w.keeper, err = newKeeper(&o, l, n); err != nil {
+		seg.close()
+		return nil, err
+	}
+	if w.keeper != nil {
+		w.keeper.current.Store(firstBlock(at.name))
+		go w.keeper.run()
+	}
+	n.tellFirst(filepath.Join(o.Dir, checkpointFile))
 	n.start()
 	go w.run()
+	l.intake = newIntake(l, o.Dir)
+	go l.intake.run()
 	return l, nil
 }
 
@@ -209,6 +263,14 @@ func (l *Log) Record(events ...Event) (err error) {
 		c.free()
 		return err
 	}
+	if n := int64(len(c.buf)); n > smallChunk {
+		var cause error
+		if !l.room.take(n, func() bool { cause = l.Failed(); return cause != nil }) {
+			c.free()
+			return l.refuse(events, cause)
+		}
+		c.room, c.cost = &l.room, n
+	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {
@@ -250,6 +312,7 @@ func (l *Log) Lost() int64 { return l.total.Load() }
 // Close writes all that was accepted before, brings it to the disk and gives
 // the directory back. It returns an error if records could not be written.
 func (l *Log) Close() error {
+	l.ending.Do(l.intake.end)
 	l.mu.Lock()
 	if !l.closed {
 		l.closed = true

@@ -27,16 +27,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var children = map[string]func(dir string) int{"crash": crashChild, "full": fullChild, "steps": stepsChild}
+var children = map[string]func(dir string) int{"crash": crashChild, "full": fullChild, "steps": stepsChild, "keep": keepChild}
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func mustOpen(t *testing.T, o Options) *Log {
 	t.Helper()
+	tries := 0
 	if o.Logger == nil {
 		o.Logger = quiet()
 	}
 	l, err := Open(o)
+	// A process that a parallel test is about to start has the locks of this one
+	// until its exec.
+	for held := new(heldError); errors.As(err, &held) && tries < 100; tries++ {
+		time.Sleep(10 * time.Millisecond)
+		l, err = Open(o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

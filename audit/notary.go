@@ -32,6 +32,9 @@ type notary struct {
 	signer note.Signer
 	step   stepFunc
 
+	follower Follower // nil: none
+
+	expired *claim   // what is on record as removed when the log is opened
 	tree    *tree    // as last signed
 	signed  bool     // there is a checkpoint of it
 	waiting [][]byte // entries handed over and not signed yet
@@ -81,6 +84,7 @@ func (n *notary) sign(s statement) error {
 		}
 		n.tree, n.waiting, n.signed = next, nil, true
 		n.tidy(files)
+		n.tell(msg, false)
 	}
 	if n.keep || time.Since(n.kept) >= keepEvery {
 		return n.remember()
@@ -125,6 +129,7 @@ func (n *notary) remember() error {
 		}
 		n.history++
 		n.last = n.tree.size
+		n.tell(msg, true)
 	}
 	n.keep, n.kept = false, time.Now()
 	if n.history > maxHistory {

@@ -16,12 +16,26 @@ func lockDir(dir string) (*os.File, error) {
 	switch err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		d.Close()
-		return nil, fmt.Errorf("%s is being written by another gateway: each needs a directory of its own", dir)
+		return nil, &heldError{dir}
 	case err != nil:
 		d.Close()
 		return nil, &os.PathError{Op: "flock", Path: dir, Err: err}
 	}
 	return d, nil
+}
+
+// checkOwner refuses to write into the log of another user: the files would be
+// of one whom the gateway is not, and it could not go on.
+func checkOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if uid := os.Geteuid(); ok && int(st.Uid) != uid {
+		return fmt.Errorf("%s belongs to the user %d, and this is %d: %w", dir, st.Uid, uid, os.ErrPermission)
+	}
+	return nil
 }
 
 func fdatasync(f *os.File) error {

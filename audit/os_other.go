@@ -14,3 +14,5 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 func fdatasync(f *os.File) error { return f.Sync() }
+
+func checkOwner(string) error { return nil }

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/mod/sumdb/note"
@@ -15,15 +14,38 @@ import (
 // Prove makes the proof of the record that bears seq. The record must be covered
 // by the checkpoint of the log.
 func Prove(dir string, seq uint64) (*Proof, error) {
+	vkey, err := ReadKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	key, err := newVerifier(vkey)
+	if err != nil {
+		return nil, err
+	}
+	p, err := prove(dir, key, seq)
+	if errors.Is(err, errNoRecord) {
+		if c, _ := loadClaim(dir, key); c != nil && seq < c.nextSeq() {
+			return nil, &ExpiredError{seq, c.Expiry}
+		}
+	}
+	return p, err
+}
+
+var (
+	errNoRecord  = errors.New("the log has no record")
+	errUncovered = errors.New("not covered by a checkpoint yet")
+)
+
+func prove(dir string, key note.Verifier, seq uint64) (*Proof, error) {
 	id, err := readLogID(dir)
 	if err != nil {
 		return nil, err
 	}
-	key, msg, head, err := readSigned(dir)
+	msg, head, err := readCheckpoint(dir, key)
 	if err != nil {
 		return nil, err
 	}
-	h, raw, err := findRecord(dir, id, seq)
+	h, raw, err := findRecord(dir, id, head.Size, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -31,43 +53,25 @@ func Prove(dir string, seq uint64) (*Proof, error) {
 	case h.Root == [32]byte{}:
 		return nil, fmt.Errorf("record %d is in block %d, which was written before records had a tree: only the whole block can be verified", seq, h.Number)
 	case h.Number >= head.Size:
-		return nil, fmt.Errorf("record %d is not covered by a checkpoint yet", seq)
+		return nil, fmt.Errorf("record %d is %w", seq, errUncovered)
 	}
 	p := &Proof{Index: seq - h.FirstSeq, Block: h.Number, Entry: h.append(nil)[8:], Checkpoint: msg}
 	if p.Record, p.Path, err = proveLine(raw, p.Index); err != nil {
 		return nil, err
 	}
 	tiles := tlog.TileHashReader(tlog.Tree{N: int64(head.Size), Hash: head.Root}, tileFiles(dir))
-	path, err := tlog.ProveRecord(int64(head.Size), int64(h.Number), tiles)
+	p.TreePath, err = tlog.ProveRecord(int64(head.Size), int64(h.Number), tiles)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", tileDir, err)
 	}
-	p.TreePath = path
 	_, err = p.check(key)
 	return p, err
 }
 
-// readSigned reads the public key and the checkpoint of a log.
-func readSigned(dir string) (key note.Verifier, msg []byte, head Checkpoint, err error) {
-	vkey, err := ReadKey(dir)
-	if err != nil {
-		return nil, nil, head, err
-	}
-	if key, err = newVerifier(vkey); err != nil {
-		return nil, nil, head, err
-	}
-	path := filepath.Join(dir, checkpointFile)
-	if msg, err = os.ReadFile(path); err != nil {
-		return nil, nil, head, err
-	}
-	if head, err = openCheckpoint(msg, key); err != nil {
-		return nil, nil, head, fmt.Errorf("%s: %w", path, err)
-	}
-	return key, msg, head, nil
-}
-
-// findRecord returns the block of a record, its header and its lines.
-func findRecord(dir string, id logID, seq uint64) (h header, raw []byte, err error) {
+// findRecord returns the block of a record, its header and its lines. The
+// entries of the tree say which block it is; a record that they do not know, or
+// that is not there, is looked for in all blocks.
+func findRecord(dir string, id logID, size, seq uint64) (h header, raw []byte, err error) {
 	names, err := segments(dir)
 	if err != nil {
 		return h, nil, err
@@ -76,18 +80,80 @@ func findRecord(dir string, id logID, seq uint64) (h header, raw []byte, err err
 	if err != nil {
 		return h, nil, err
 	}
-	for _, name := range names {
-		s, err := openSource(dir, name, id)
-		if err != nil {
-			return h, nil, err
+	number, known := blockOf(dir, size, seq)
+	for {
+		for i, name := range names {
+			if known && (firstBlock(name) > number || i+1 < len(names) && firstBlock(names[i+1]) <= number) {
+				continue
+			}
+			s, err := openSource(dir, name, id)
+			if err != nil {
+				return h, nil, err
+			}
+			b, raw, err := recordIn(s, dec, seq)
+			s.close()
+			if raw != nil || err != nil {
+				return b.header, raw, err
+			}
 		}
-		b, raw, err := recordIn(s, dec, seq)
-		s.close()
-		if raw != nil || err != nil {
-			return b.header, raw, err
+		if !known {
+			return h, nil, fmt.Errorf("%w %d", errNoRecord, seq)
+		}
+		known = false // it is not where the entries say
+	}
+}
+
+// An ExpiredError says that a record was removed, as the log has on record.
+type ExpiredError struct {
+	Seq     uint64
+	Removal Expiry // the newest one; the record was removed with it or before
+}
+
+func (e *ExpiredError) Error() string {
+	when := "before " + e.Removal.Time.Format(time.RFC3339)
+	if e.Seq >= e.Removal.FirstSeq {
+		when = fmt.Sprintf("at %s (%s)", e.Removal.Time.Format(time.RFC3339), e.Removal.Reason)
+	}
+	return fmt.Sprintf("record %d was removed %s, as record %d says", e.Seq, when, e.Removal.Seq)
+}
+
+// blockOf finds the block of a record by the entries of the tree. They are not
+// checked here: what is found by them is.
+func blockOf(dir string, size, seq uint64) (number uint64, ok bool) {
+	var bundle [][]byte
+	at := ^uint64(0) // number of the bundle
+	entry := func(n uint64) (header, bool) {
+		if n/tileWidth != at {
+			at = n / tileWidth
+			bundle, _ = readBundle(dir, at, int(min(tileWidth, size-at*tileWidth)))
+		}
+		if n%tileWidth >= uint64(len(bundle)) {
+			return header{}, false
+		}
+		h, err := parseEntry(bundle[n%tileWidth])
+		return h, err == nil
+	}
+	low, high := uint64(0), size // the block is in [low, high)
+	for low < high {
+		mid := low + (high-low)/2
+		n := mid
+		h, ok := entry(n)
+		for !ok && n > low { // a block that could not be read has no entry
+			n--
+			h, ok = entry(n)
+		}
+		switch {
+		case !ok:
+			low = mid + 1
+		case seq < h.FirstSeq:
+			high = n
+		case seq-h.FirstSeq < uint64(h.Count):
+			return n, true
+		default:
+			low = mid + 1
 		}
 	}
-	return h, nil, fmt.Errorf("the log has no record %d", seq)
+	return 0, false
 }
 
 // recordIn returns the block of s that has the record, if one does.

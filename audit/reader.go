@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"slices"
 	"time"
@@ -52,6 +53,9 @@ func NewReader(dir string, f Filter) (*Reader, error) {
 	}
 	return &Reader{dir: dir, id: id, match: m, dec: dec}, nil
 }
+
+// Dir is the directory of the log.
+func (r *Reader) Dir() string { return r.dir }
 
 // Records yields what is in the log now, from its beginning.
 func (r *Reader) Records() iter.Seq2[Record, error] {
@@ -115,6 +119,9 @@ func (r *Reader) Last(n int) ([]Record, error) {
 // lastOf adds to last, newest first, until there are n.
 func (r *Reader) lastOf(name string, final bool, n int, last *[]Record) error {
 	s, err := openSource(r.dir, name, r.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // removed since its name was read
+	}
 	if err != nil {
 		return err
 	}
@@ -177,6 +184,9 @@ func (r *Reader) read(yield func(Record, error) bool) bool {
 
 func (r *Reader) readSegment(name string, final bool, yield func(Record, error) bool) bool {
 	s, err := openSource(r.dir, name, r.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true // removed since its name was read
+	}
 	if err != nil {
 		yield(Record{}, err)
 		return false

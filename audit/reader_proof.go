@@ -2,7 +2,6 @@ package audit
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -11,6 +10,7 @@ import (
 // A blockProof holds what is read against the tree of a checkpoint.
 type blockProof struct {
 	leaves []tlog.Hash // one for each block that the checkpoint covers
+	begin  uint64      // what is before it is recorded as removed, and may be there all the same
 	next   uint64      // number of the block that has to come
 	behind uint64      // records in blocks that the checkpoint does not cover
 	hasher leafHasher
@@ -37,16 +37,12 @@ func (r *Reader) Prove(vkey string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	path := filepath.Join(r.dir, checkpointFile)
-	msg, err := os.ReadFile(path)
+	_, c, err := readCheckpoint(r.dir, key)
 	if err != nil {
-		return Checkpoint{}, err
+		return c, err
 	}
-	c, err := openCheckpoint(msg, key)
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	p := new(blockProof)
+	removed, _ := loadClaim(r.dir, key) // of one that is not good Verify tells; here it counts for nothing
+	p := &blockProof{begin: removed.until()}
 	var f frontier
 	for n := uint64(0); n*tileWidth < c.Size; n++ {
 		data, err := readTile(r.dir, 0, n, int(min(tileWidth, c.Size-n*tileWidth)))
@@ -86,7 +82,8 @@ func (p *blockProof) admit(s *source, b located) (ok bool, damage error) {
 		return false, s.damage(b.off, fmt.Errorf("block %d is not the one that is signed", b.Number))
 	case b.Number < p.next:
 		return false, s.damage(b.off, fmt.Errorf("block %d is not in its place", b.Number))
-	case b.Number > p.next:
+	case b.Number > max(p.next, p.begin):
+		p.next = max(p.next, p.begin)
 		damage = s.damage(b.off, p.missing(b.Number))
 	}
 	p.next = b.Number + 1
@@ -103,6 +100,7 @@ func (p *blockProof) missing(until uint64) error {
 
 // end returns what is missing behind the last block that came.
 func (p *blockProof) end(segment string, off int64) error {
+	p.next = max(p.next, p.begin)
 	if size := uint64(len(p.leaves)); p.next < size {
 		return &DamageError{Segment: segment, Offset: off, Err: p.missing(size)}
 	}

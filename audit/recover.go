@@ -18,6 +18,7 @@ type resumption struct {
 	name     string    // of the segment to append to, new or not
 	size     int64     // of that segment
 	last     time.Time // of the last record found; zero: none
+	began    time.Time // earliest time in the first block of the last segment that has one
 	cut      int64     // bytes cut off as a torn tail
 	left     error     // damage that was left as it is
 	unsigned bool      // the log has a key and blocks, but no checkpoint
@@ -33,9 +34,10 @@ type resumption struct {
 //
 // size is that of the tree over the blocks: what it covers was on the disk, so
 // no crash takes it away. Where it is gone all the same, its numbers stay
-// taken, for a tree is only ever added to.
-func resume(dir string, id logID, size uint64) (resumption, error) {
-	r := resumption{seq: 1, name: segmentName(0)}
+// taken, for a tree is only ever added to. removed is what is on record as
+// removed: the log begins behind it.
+func resume(dir string, id logID, size uint64, removed *claim) (resumption, error) {
+	r := resumption{number: removed.until(), seq: removed.nextSeq(), name: segmentName(removed.until())}
 	names, err := segments(dir)
 	if err != nil {
 		return r, err
@@ -104,6 +106,9 @@ func (r *resumption) scan(s *source, damage func(off int64, err error)) (end int
 		var at *DamageError
 		switch {
 		case err == nil:
+			if !found {
+				r.began = time.Unix(0, b.First)
+			}
 			end, found = b.off+b.size(), true
 			r.number, r.seq, r.last = b.Number+1, b.FirstSeq+uint64(b.Count), time.Unix(0, b.Last)
 		case !errors.As(err, &at) || errors.Is(err, errNewer):

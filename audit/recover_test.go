@@ -125,7 +125,7 @@ func TestTornTail(t *testing.T) {
 		}
 		torn := size - offsets[blocks]
 		if size%50 > 0 && torn > 0 {
-			r, err := resume(dir, id, 0)
+			r, err := resume(dir, id, 0, nil)
 			if err != nil || r.number != uint64(blocks) || r.seq != uint64(blocks+1) || r.size != offsets[blocks] || r.cut != torn || r.left != nil {
 				t.Fatalf("cut at %d: %+v, %v", size, r, err)
 			}

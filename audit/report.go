@@ -22,7 +22,8 @@ type Finding struct {
 
 // A Span is a run of blocks.
 type Span struct {
-	Blocks     uint64     `json:"blocks"`
+	Blocks     uint64 `json:"blocks"`
+	lastBlock  uint64
 	FirstBlock uint64     `json:"first_block"`
 	Records    uint64     `json:"records"`
 	FirstSeq   uint64     `json:"first_seq,omitempty"`
@@ -46,6 +47,8 @@ type Report struct {
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
 	Compared   int         `json:"compared"` // other checkpoints that the log has been compared with
 
+	Witnessed []Witnessed `json:"witnessed,omitempty"` // by the witnesses whose keys were given
+
 	// Intact is the first run of blocks that are what a signature covers.
 	Intact Span `json:"intact"`
 	// Uncovered are whole blocks behind the checkpoint: of a log that is being
@@ -56,9 +59,27 @@ type Report struct {
 	// tree was begun.
 	Unrooted uint64 `json:"unrooted,omitempty"`
 
+	// ExpiredBlocks is how many blocks, from the first, are removed as a signed
+	// record says, and ExpiredSeq the last seq of them. Expired are the records
+	// of removals, as far as they are there.
+	ExpiredBlocks uint64   `json:"expired_blocks,omitempty"`
+	ExpiredSeq    uint64   `json:"expired_seq,omitempty"`
+	Expired       []Expiry `json:"expired,omitempty"`
+	// Present are genuine blocks that are there though they are on record as
+	// removed: the removal is not at its end, or a copy was put back.
+	Present *Span `json:"present,omitempty"`
+
 	Findings []Finding `json:"findings,omitempty"` // in the order of the log, at most maxFindings
 	Losses   []Loss    `json:"losses,omitempty"`   // of the intact range, at most maxFindings
 	Notes    []string  `json:"notes,omitempty"`
+}
+
+// Witnessed is the largest checkpoint that a witness has cosigned, of those that
+// were given.
+type Witnessed struct {
+	Witness string    `json:"witness"`
+	Size    uint64    `json:"size"`
+	Time    time.Time `json:"time"` // by the clock of the witness
 }
 
 // maxFindings bounds a report: a log of noise is not worth a line for each block.

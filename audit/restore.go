@@ -19,7 +19,7 @@ const maxHole = 1 << 16
 // loadNotary takes up the tree where the last checkpoint has left it. A log
 // without a key, new or of the version before the tree, has none yet.
 func loadNotary(o *Options, id logID) (*notary, error) {
-	n := &notary{dir: o.Dir, id: id, step: o.step, tree: new(tree)}
+	n := &notary{dir: o.Dir, id: id, step: o.step, follower: o.Follower, tree: new(tree)}
 	signer, vkey, err := readKey(o.Dir, id)
 	if err != nil || signer == nil {
 		return n, err
@@ -30,14 +30,25 @@ func loadNotary(o *Options, id logID) (*notary, error) {
 		return nil, err
 	}
 	c, err := n.lastCheckpoint(v)
-	if err != nil || !n.signed {
+	if err != nil {
 		return n, err
 	}
-	n.tree, err = readTree(o.Dir, c.Size)
-	if err == nil && n.tree.root() == c.Root {
+	if n.expired, err = readClaim(o.Dir, v); err != nil {
+		o.Logger.Warn("audit log: not what was written, the record in the log counts", "file", filepath.Join(o.Dir, expiredFile), "error", err)
+	} else if n.expired != nil && (!n.signed || n.expired.checkpoint.Size > c.Size) {
+		c, n.signed = n.expired.checkpoint, true
+	}
+	if !n.signed {
 		return n, nil
 	}
-	return n, n.rebuild(c)
+	n.tree, err = readTree(o.Dir, c.Size)
+	if err != nil || n.tree.root() != c.Root {
+		if err := n.rebuild(c); err != nil {
+			return n, err
+		}
+	}
+	n.expired, err = newestClaim(o.Dir, v, n.expired)
+	return n, err
 }
 
 // lastCheckpoint returns the largest checkpoint that was signed. C2SP
@@ -89,18 +100,24 @@ func (n *notary) lastCheckpoint(v note.Verifier) (c Checkpoint, err error) {
 // damaged, from the headers of the blocks and the bundles, whichever are good.
 // Nothing is signed on what does not give the root of the checkpoint.
 func (n *notary) rebuild(c Checkpoint) error {
-	fromBlocks, err := blockEntries(n.dir, n.id, 0, c.Size)
+	begin := min(n.expired.until(), c.Size)
+	present, err := blockEntries(n.dir, n.id, begin, c.Size)
 	if err != nil {
 		return err
 	}
+	fromBlocks := append(make([][]byte, begin), present...) // nothing of what is removed
 	for len(fromBlocks) < int(c.Size) {
 		fromBlocks = append(fromBlocks, nil)
 	}
+	var lost error // entries of what is removed
 	fromBundles := make([][]byte, 0, c.Size)
 	for i := uint64(0); i < c.Size; i += tileWidth {
 		w := int(min(tileWidth, c.Size-i))
 		entries, err := readBundle(n.dir, i/tileWidth, w)
 		if err != nil {
+			if i < begin && lost == nil {
+				lost = err
+			}
 			entries = fromBlocks[i : i+uint64(w)]
 		}
 		fromBundles = append(fromBundles, entries...)
@@ -123,6 +140,10 @@ func (n *notary) rebuild(c Checkpoint) error {
 		}
 		n.tree = t
 		return nil
+	}
+	if lost != nil {
+		return fmt.Errorf("%s: the tree of blocks 0 to %d, which are removed, is lost and cannot be made again: bring %s back from a copy, or begin a log in another directory: %w",
+			n.dir, begin-1, tilePath(entryLevel, 0, tileWidth), lost)
 	}
 	return fmt.Errorf("%s: the tree of its last checkpoint, of %d blocks, cannot be made from what is there: what the log holds was changed; see framegate audit verify, and begin a log in another directory",
 		n.dir, c.Size)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // The layout of the directory.
@@ -178,9 +179,10 @@ var errUnsynced = errors.New("written records may not be on the disk")
 
 // A segment is the file that the writer appends to.
 type segment struct {
-	f        file  // nil: not made yet
-	size     int64 // of the whole blocks in it
-	torn     bool  // there is more in the file than size
+	f        file      // nil: not made yet
+	size     int64     // of the whole blocks in it
+	torn     bool      // there is more in the file than size
+	began    time.Time // when its first record was made, about
 	unsynced bool
 }
 

@@ -24,6 +24,9 @@ type VerifyOptions struct {
 	// Old are checkpoints of the log that were kept elsewhere, or histories of
 	// them. The log must have all that they cover, unchanged.
 	Old [][]byte
+
+	// Witnesses must each have cosigned one of Old.
+	Witnesses []*Witness
 }
 
 // A mark is a checkpoint other than the current one.
@@ -42,15 +45,30 @@ type verification struct {
 	id     logID
 	head   Checkpoint
 	marks  []mark // by size
+	claim  *claim // what is recorded as removed; nil: nothing
 	report *Report
+	// overtaken says that blocks were gone at the beginning for which nothing
+	// accounts, and that the log was signed again meanwhile: they may be on
+	// record by now.
+	overtaken bool
 }
+
+// triesOfVerify is how often Verify begins at most where the gateway removes
+// segments under it. Removals are hours apart.
+const triesOfVerify = 3
 
 // Verify checks the log in dir against its signed checkpoint, and against older
 // ones. An error means that it could not be read; what is wrong with the log is
 // in the report. It writes nothing. The log may be growing meanwhile.
 func Verify(dir string, o VerifyOptions) (Report, error) {
-	v := &verification{dir: dir, report: new(Report)}
-	err := v.run(o)
+	var v *verification
+	var err error
+	for range triesOfVerify {
+		v = &verification{dir: dir, report: new(Report)}
+		if err = v.run(o); err != nil || !v.overtaken {
+			break
+		}
+	}
 	r := v.report
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		switch {
@@ -98,10 +116,12 @@ func (v *verification) run(o VerifyOptions) error {
 	if err != nil || key == nil {
 		return err
 	}
-	// The history first: it is never ahead of the checkpoint.
+	// The history first, and what is removed: they are never ahead of the checkpoint.
+	v.readClaim(key)
 	if err := v.readMarks(o.Old, key, wasOpen); err != nil {
 		return err
 	}
+	v.checkWitnesses(o)
 	head, ok, err := v.readHead(key)
 	if err != nil || !ok {
 		return err
@@ -112,7 +132,11 @@ func (v *verification) run(o VerifyOptions) error {
 	}
 	v.report.Compared = len(v.marks)
 	v.checkSizes()
-	blocks, err := v.blocks(v.tree())
+	tree := v.tree()
+	if err := v.checkClaim(key); err != nil {
+		return err
+	}
+	blocks, err := v.blocks(tree)
 	if err != nil {
 		return err
 	}
@@ -120,8 +144,10 @@ func (v *verification) run(o VerifyOptions) error {
 	if err != nil {
 		return err
 	}
+	v.overtaken = again != head && blocks.late
 	blocks.finish(!wasOpen && !v.isOpen() && again == head)
 	blocks.intact(v.checkMarks(blocks.signed))
+	v.removals()
 	return nil
 }
 
@@ -187,16 +213,8 @@ func (v *verification) readMarks(old [][]byte, key note.Verifier, wasOpen bool) 
 	case rest != "":
 		v.find(Unsigned, historyFile, 0, "%d bytes at the end are no checkpoint", len(rest))
 	}
-	i := 0
-	for _, msg := range old { // a checkpoint, or a history of them
-		notes, rest := splitHistory(msg)
-		if rest != "" {
-			notes = append(notes, rest)
-		}
-		for _, msg := range notes {
-			i++
-			add([]byte(msg), fmt.Sprintf("given checkpoint %d", i), true)
-		}
+	for i, msg := range givenCheckpoints(old) {
+		add(msg, givenPlace(i), true)
 	}
 	slices.SortStableFunc(v.marks, func(a, b mark) int { return cmp.Compare(a.Size, b.Size) })
 	return nil

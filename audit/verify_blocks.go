@@ -21,10 +21,12 @@ type blockPass struct {
 	size   uint64 // of the tree
 	signed uint64 // how many blocks a signature proves
 
+	begin  uint64 // what is before it is on record as removed
 	next   uint64 // number of the next genuine block
 	seq    uint64 // of the record behind the last genuine block; 0: not known
 	oddity *Finding
 	holes  []hole
+	late   bool        // a hole is where the log begins
 	hashes []tlog.Hash // of the genuine blocks
 	tail   *piece      // what the end of the log cuts short
 
@@ -46,11 +48,12 @@ type run struct {
 	Span
 	unrooted uint64
 	losses   []Loss
+	expiries []Expiry
 }
 
 // blocks walks the log.
 func (v *verification) blocks(l *leaves) (*blockPass, error) {
-	b := &blockPass{v: v, leaves: l, size: v.head.Size, signed: l.signed, seq: 1, upTo: make(map[uint64]run)}
+	b := &blockPass{v: v, leaves: l, size: v.head.Size, signed: l.signed, begin: v.claim.until(), seq: 1, upTo: make(map[uint64]run)}
 	for _, m := range v.marks {
 		b.upTo[m.Size] = run{}
 	}
@@ -83,6 +86,10 @@ func (b *blockPass) block(p *piece) error {
 		b.odd(p, "block %d where block %d should be", h.Number, b.next)
 		return nil
 	}
+	if h.Number > b.next && b.next < b.begin && b.oddity == nil {
+		b.next = min(b.begin, h.Number)
+		b.seq = b.v.firstSeq(b.next)
+	}
 	if h.Number > b.next {
 		b.missing(p.place(), h.Number)
 	} else if b.oddity != nil {
@@ -103,8 +110,13 @@ func (b *blockPass) block(p *piece) error {
 		b.ended = b.run.Blocks > 0
 	case h.Number >= b.size:
 		b.uncovered.add(h)
+	case h.Number < b.begin:
+		if b.v.report.Present == nil {
+			b.v.report.Present = new(Span)
+		}
+		b.v.report.Present.add(h)
 	default:
-		b.count(h, p.losses)
+		b.count(h, p)
 	}
 	return nil
 }
@@ -144,6 +156,7 @@ func (b *blockPass) missing(place string, until uint64) {
 	} else {
 		i := b.v.find(Missing, place, from, "%s missing here", numbered(from, until))
 		b.holes = append(b.holes, hole{from, until, i})
+		b.late = b.late || from == b.begin
 	}
 	b.seq = b.v.firstSeq(until)
 	b.ended = b.run.Blocks > 0
@@ -188,7 +201,7 @@ func (b *blockPass) moved(p *piece, number uint64) {
 }
 
 // count adds an intact block to the first run of them.
-func (b *blockPass) count(h *header, losses []Loss) {
+func (b *blockPass) count(h *header, p *piece) {
 	if b.ended {
 		return
 	}
@@ -197,7 +210,8 @@ func (b *blockPass) count(h *header, losses []Loss) {
 	if h.Root == [32]byte{} {
 		r.unrooted++
 	}
-	r.losses = append(r.losses, losses[:min(len(losses), maxFindings-len(r.losses))]...)
+	r.losses = append(r.losses, p.losses[:min(len(p.losses), maxFindings-len(r.losses))]...)
+	r.expiries = append(r.expiries, p.expiries[:min(len(p.expiries), maxFindings-len(r.expiries))]...)
 	if _, ok := b.upTo[h.Number+1]; ok {
 		b.upTo[h.Number+1] = *r
 	}
@@ -215,6 +229,7 @@ func (s *Span) add(h *header) {
 		s.To = &to
 	}
 	s.Blocks++
+	s.lastBlock = h.Number
 	s.Records += uint64(h.Count)
 	s.LastSeq = h.FirstSeq + uint64(h.Count) - 1
 }
@@ -223,6 +238,9 @@ func (s *Span) add(h *header) {
 // nobody was killed writing it.
 func (b *blockPass) finish(closed bool) {
 	v := b.v
+	if b.oddity == nil {
+		b.next = max(b.next, min(b.begin, b.size))
+	}
 	switch {
 	case b.oddity != nil:
 		b.flush()
@@ -251,4 +269,5 @@ func (b *blockPass) intact(limit uint64) {
 		r = b.upTo[limit]
 	}
 	b.v.report.Intact, b.v.report.Unrooted, b.v.report.Losses = r.Span, r.unrooted, r.losses
+	b.v.report.Expired = r.expiries
 }

@@ -31,6 +31,7 @@ type piece struct {
 	// What a worker finds out about a block:
 	leaf       tlog.Hash
 	losses     []Loss
+	expiries   []Expiry
 	err        error // what is wrong with the block, judged by its header
 	unreadable error // the file cannot be read
 }
@@ -84,6 +85,9 @@ func (v *verification) walk(l *leaves, yield func(*piece) error) error {
 func (v *verification) produce(names []string, work, order chan<- *piece, stop <-chan struct{}) error {
 	for i, name := range names {
 		s, err := openSource(v.dir, name, v.id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since: what it had is missing, or on record
+		}
 		if err != nil {
 			return err
 		}
@@ -153,6 +157,9 @@ type checker struct {
 	raw    []byte
 }
 
+// ownEvent begins the events of the log about itself.
+var ownEvent = []byte(`,"event":"audit.`)
+
 var gapEvent = []byte(`,"event":"` + AuditGap + `"`)
 
 // check fills in what there is to be known about a block. One that is not what
@@ -170,15 +177,15 @@ func (c *checker) check(p *piece) {
 	case err != nil:
 		p.unreadable = err
 	default:
-		p.losses, p.err = c.records(&p.block.header, stored)
+		p.losses, p.expiries, p.err = c.records(&p.block.header, stored)
 	}
 }
 
 // records checks the records of a block.
-func (c *checker) records(h *header, stored []byte) (losses []Loss, err error) {
+func (c *checker) records(h *header, stored []byte) (losses []Loss, expiries []Expiry, err error) {
 	if c.dec == nil {
 		if c.dec, err = newDecoder(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if cap(c.raw) < int(h.RawLen) || cap(c.raw) > 16*maxRaw {
@@ -186,10 +193,10 @@ func (c *checker) records(h *header, stored []byte) (losses []Loss, err error) {
 	}
 	raw, err := c.dec.DecodeAll(stored, c.raw[:0:h.RawLen])
 	if err != nil || len(raw) != int(h.RawLen) {
-		return nil, errors.New("the stored bytes do not decompress to the length of the header")
+		return nil, nil, errors.New("the stored bytes do not decompress to the length of the header")
 	}
 	if raw[len(raw)-1] != '\n' {
-		return nil, errors.New("the last record has no end")
+		return nil, nil, errors.New("the last record has no end")
 	}
 	var f frontier
 	var prefix []byte
@@ -197,20 +204,24 @@ func (c *checker) records(h *header, stored []byte) (losses []Loss, err error) {
 		line = line[:len(line)-1]
 		prefix = append(strconv.AppendUint(append(prefix[:0], `{"seq":`...), h.FirstSeq+f.size, 10), ',')
 		if !bytes.HasPrefix(line, prefix) {
-			return nil, fmt.Errorf("record %d does not bear this seq", h.FirstSeq+f.size)
+			return nil, nil, fmt.Errorf("record %d does not bear this seq", h.FirstSeq+f.size)
 		}
-		if bytes.Contains(line, gapEvent) {
-			losses = append(losses, parseLoss(line))
+		if bytes.Contains(line, ownEvent) {
+			if e, ok := parseExpiry(line); ok {
+				expiries = append(expiries, e)
+			} else if bytes.Contains(line, gapEvent) {
+				losses = append(losses, parseLoss(line))
+			}
 		}
 		f.add(c.leafs.hash(line))
 	}
 	if f.size != uint64(h.Count) {
-		return nil, fmt.Errorf("%d records, %d in the header", f.size, h.Count)
+		return nil, nil, fmt.Errorf("%d records, %d in the header", f.size, h.Count)
 	}
 	if h.Root != [32]byte{} && f.root() != h.Root {
-		return nil, errors.New("the records do not give the root of the header")
+		return nil, nil, errors.New("the records do not give the root of the header")
 	}
-	return losses, nil
+	return losses, expiries, nil
 }
 
 func parseLoss(line []byte) Loss {

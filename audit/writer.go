@@ -33,10 +33,13 @@ type writer struct {
 	held   []*chunk // accepted, not yet in a block; more than one only during a failure
 
 	notary  *notary
+	keeper  *keeper  // nil: nothing is ever removed
 	entries [][]byte // of blocks that are written, for the notary
 	durable int      // how many of them are on the disk
 	keep    bool     // the next checkpoint is one to keep
 	signing bool     // the notary is at work
+
+	unsettled []chan struct{} // of those who wait until what they gave is on the disk
 
 	failing bool
 	cause   error // what began the failure, or the last one
@@ -90,8 +93,16 @@ func (w *writer) drain() {
 			w.seq++
 		}
 		w.held = w.held[:copy(w.held, w.held[1:])]
+		if c.durable != nil {
+			w.unsettled = append(w.unsettled, c.durable)
+		}
+		if c.receipt != nil {
+			c.receipt <- w.seq - 1
+		}
 		if c.sign {
-			w.sealAndSign()
+			if w.sealAndSign(); !w.failing {
+				w.settled()
+			}
 		}
 		c.free()
 	}
@@ -126,7 +137,7 @@ func (w *writer) write() error {
 	if len(w.out) == 0 {
 		w.out = w.block.encode(w.out, w.enc, w.id, w.number)
 	}
-	if w.seg.f == nil || w.seg.size > 0 && w.seg.size+int64(len(w.out)) > w.opt.SegmentSize {
+	if w.seg.f == nil || w.seg.size > 0 && (w.seg.size+int64(len(w.out)) > w.opt.SegmentSize || w.tooLong()) {
 		if err := w.rotate(); err != nil {
 			return err
 		}
@@ -136,6 +147,7 @@ func (w *writer) write() error {
 	}
 	w.entries = append(w.entries, bytes.Clone(w.out[8:headerFrame]))
 	w.number++
+	w.tellBlock()
 	w.block.reset()
 	w.out = w.out[:0]
 	if cap(w.out) > 4*maxRaw {
@@ -156,8 +168,15 @@ func (w *writer) rotate() error {
 		return err
 	}
 	w.seg.close()
-	w.seg = segment{f: f}
+	w.seg = segment{f: f, began: time.Now()}
+	w.keeper.begun(w.number)
 	return nil
+}
+
+// tooLong says whether the segment spans more time than one may, or the clock
+// says that it does.
+func (w *writer) tooLong() bool {
+	return w.opt.Keep > 0 && time.Since(w.seg.began).Abs() > segmentSpan(w.opt.Keep)
 }
 
 func (w *writer) tickLater() {
@@ -196,6 +215,7 @@ func (w *writer) blame(err error) {
 	w.unsure = w.unsure || errors.Is(err, errUnsynced)
 	cause := fmt.Errorf("%w: %w", ErrUnwritable, err)
 	w.log.failure.Store(&cause)
+	w.log.room.wake()
 	w.tickLater()
 }
 
@@ -218,6 +238,7 @@ func (w *writer) retry() bool {
 	}
 	w.failing = false
 	w.log.failure.Store(nil)
+	w.settled()
 	w.opt.Logger.Info("audit log can be written again", "dir", w.opt.Dir, "lost", w.log.lost.Load())
 	w.drain()
 	w.tickLater() // for what a Record still under way counts as lost
@@ -237,6 +258,7 @@ func (w *writer) close() error {
 	defer w.lock.Close()
 	defer w.seg.close()
 	defer w.dismiss()
+	defer w.keeper.stop()
 	w.flush.Stop()
 	w.tick.Stop()
 	if w.failing {

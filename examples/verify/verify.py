@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An independent verifier of framegate audit logs (docs/AUDIT-FORMAT.md).
 
-usage: verify.py DIR [--key VKEY|FILE] [--checkpoint FILE]...
+usage: verify.py DIR [--key VKEY|FILE] [--checkpoint FILE]... [--witness-key VKEY|FILE]...
        verify.py --proof FILE --key VKEY|FILE
 
 It shares no code with framegate and uses the Python standard library, and for
@@ -16,6 +16,8 @@ Exit codes: 0 intact, 10 altered, 11 truncated, 12 blocks missing in the middle,
 import argparse
 import base64
 import hashlib
+import json
+import json
 import os
 import re
 import struct
@@ -139,15 +141,34 @@ def strict_base64(s):
 
 
 class Key:
-    def __init__(self, vkey):
+    def __init__(self, vkey, kind=1):
         try:
             self.name, digits, data = vkey.split("+", 2)
             data = strict_base64(data)
         except ValueError:
             raise Bad("not a public key")
         self.hash, self.public = sha256(self.name.encode() + b"\n" + data)[:4], data[1:]
-        if len(data) != 33 or data[0] != 1 or digits != self.hash.hex():
+        if len(data) != 33 or data[0] != kind or digits != self.hash.hex():
             raise Bad("not a public key")
+
+    def cosigned(self, msg):
+        """Return when this witness cosigned a checkpoint (C2SP tlog-cosignature), or None."""
+        try:
+            text, signatures = msg.decode().rsplit("\n\n", 1)
+            for line in signatures.splitlines():
+                dash, name, sig = line.split(" ")
+                sig = strict_base64(sig)
+                if name != self.name or sig[:4] != self.hash:
+                    continue
+                if dash != "\u2014" or len(sig) != 76:
+                    raise Bad("not a cosignature")
+                time = int.from_bytes(sig[4:12], "big")
+                signed = "cosignature/v1\ntime %d\n%s\n" % (time, text)
+                if time > 253402300799 or not ed25519_verify(self.public, signed.encode(), sig[12:]):
+                    raise Bad("wrong cosignature by %s" % self.name)
+                return time
+        except ValueError as e:
+            raise Bad("not a checkpoint: %s" % e)
 
     def open(self, msg):
         """Return origin, size and root of a checkpoint that this key has signed."""
@@ -175,6 +196,23 @@ class Key:
             return origin, int(size), root
         except ValueError as e:
             raise Bad("not a checkpoint: %s" % e)
+
+
+def given_checkpoints(data):
+    """Take apart a file of checkpoints, or lines of a syslog with checkpoints in them."""
+    begin = b'{"checkpoint":'
+    if begin not in data:
+        notes, rest = split_history(data)
+        return notes + ([rest] if rest or not notes else [])
+    msgs = []
+    for line in data.splitlines():
+        if begin in line:
+            sent = line[line.index(begin):].decode(errors="replace")
+            try:
+                msgs.append(json.JSONDecoder().raw_decode(sent)[0]["checkpoint"].encode())
+            except (ValueError, KeyError, AttributeError):
+                msgs.append(line)
+    return msgs
 
 
 def split_history(data):
@@ -251,7 +289,7 @@ class Block:
         if not 1 <= self.count <= 4096 or not 1 <= self.raw_len <= 512 << 20 or \
                 not 1 <= self.stored_len <= (512 << 20) + (4 << 20) or self.first > self.last:
             raise Bad("impossible block header")
-        self.content, self.leaf = content, leaf(content)
+        self.content, self.leaf, self.lines = content, leaf(content), []
 
     def problem(self, stored):
         """Say what is wrong with the bytes behind the header, or None."""
@@ -260,7 +298,7 @@ class Block:
         raw = inflate(stored, self.raw_len)
         if raw is None or not raw.endswith(b"\n"):
             return "the stored bytes do not decompress to the length of the header"
-        lines = raw[:-1].split(b"\n")
+        lines = self.lines = raw[:-1].split(b"\n")
         if len(lines) != self.count:
             return "%d records, %d in the header" % (len(lines), self.count)
         for i, line in enumerate(lines):
@@ -269,6 +307,21 @@ class Block:
         if self.root != bytes(32) and root([leaf(line) for line in lines]) != self.root:
             return "the records do not give the root of the header"
         return None
+
+
+    def removals(self):
+        """The audit.expire records of a block that problem has looked at."""
+        lines = [n for n in self.lines if b',"event":"audit.expire"' in n]
+        return [r for r in (removal(line, self.number) for line in lines) if r]
+
+
+def removal(line, number):
+    """Return what an audit.expire record in the block of this number says, or None."""
+    record = json.loads(line)
+    if record.get("event") != "audit.expire" or "expired" not in record:
+        return None
+    what = {"reason": "", **record["expired"], **{k: record[k] for k in ("seq", "time", "reason") if k in record}}
+    return what if what["first_block"] <= what["last_block"] < number else None
 
 
 def pieces(data, id):
@@ -334,7 +387,7 @@ class Verifier:
     def is_open(self):
         return os.path.exists(self.path("open"))
 
-    def run(self, vkey, old):
+    def run(self, vkey, old, witnesses):
         log_id = self.read("log-id")
         was_open = self.is_open()
         try:
@@ -348,8 +401,10 @@ class Verifier:
         except (Bad, ValueError, FileNotFoundError) as e:
             self.find(SIGNATURE, 0, "key.pub", e)
             return
-        self.marks = []
+        self.marks, self.removal, self.begin = [], None, 0
+        self.read_removal(key)
         self.read_marks(key, old, was_open)
+        self.check_witnesses(witnesses, old)
         head = self.read_head(key)
         if head is None:
             return
@@ -363,10 +418,22 @@ class Verifier:
             if size > self.size:
                 self.find(TRUNCATED, self.size, place, "covers %d blocks, the log only %d" % (size, self.size))
         self.read_tree()
+        self.check_removal()
         self.read_blocks()
         closed = not was_open and not self.is_open() and self.read_head(key) == head
         self.finish(closed)
         self.check_marks()
+
+    def check_witnesses(self, witnesses, old):
+        for w in witnesses:
+            times = []
+            for msg in (m for data in old for m in given_checkpoints(data)):
+                try:
+                    times.append(w.cosigned(msg))
+                except Bad as e:
+                    self.find(SIGNATURE, 0, "given checkpoint", e)
+            if not any(t is not None for t in times):
+                self.find(SIGNATURE, 0, "witness", "%s has cosigned no checkpoint that was given" % w.name)
 
     def read_head(self, key):
         try:
@@ -382,8 +449,7 @@ class Verifier:
         if rest and not was_open:
             self.find(SIGNATURE, 0, "checkpoints", "%d bytes at the end are no checkpoint" % len(rest))
         for data in old:
-            notes, rest = split_history(data)
-            all += [(n, "given checkpoint", True) for n in notes + ([rest] if rest else [])]
+            all += [(n, "given checkpoint", True) for n in given_checkpoints(data)]
         for msg, place, given in all:
             try:
                 _, size, hash = key.open(msg)
@@ -391,6 +457,54 @@ class Verifier:
             except Bad as e:
                 self.find(SIGNATURE, 0, place, e)
         self.marks.sort(key=lambda m: m[0])
+
+    # What was removed, as the log has on record
+
+    def read_removal(self, key):
+        if not os.path.exists(self.path("expired")):
+            return
+        try:
+            code, what, number, head = check_proof(self.read("expired"), key)
+            if code:
+                raise Bad(what)
+            self.removal = removal(what.encode(), number)
+            if self.removal is None:
+                raise Bad("not the record of a removal")
+            self.marks.append((head[1], head[2], "expired", False))
+        except (Bad, ValueError) as e:
+            self.find(ALTERED, 0, "expired", e)
+
+    def check_removal(self):
+        names = self.segments()
+        if names and int(names[0][:12]) > (self.removal["last_block"] + 1 if self.removal else 0):
+            # A newer record than that of the file may be in the log.
+            for name in reversed(names):
+                found = [r for _, b, wrong, short in pieces(self.read("seg", name), self.id)
+                         if b and not wrong and not short and b.number < self.signed
+                         and b.leaf == self.leaves[b.number] for r in b.removals()]
+                if found:
+                    newest = max(found, key=lambda r: r["seq"])
+                    if self.removal is None or newest["seq"] > self.removal["seq"]:
+                        self.removal = newest
+                        self.notes.append("the newest record of a removal is not in expired, but in the log")
+                    break
+        if self.removal is None:
+            return
+        last = self.removal["last_block"]
+        try:
+            entry = Block(self.entries[last] or b"") if last < self.size else None
+        except Bad:
+            entry = None
+        if last >= self.size or entry and entry.first_seq + entry.count != self.removal["last_seq"] + 1:
+            self.find(GAP, 0, "expired", "record %d does not say what is removed" % self.removal["seq"])
+            self.removal = None
+            return
+        self.begin = last + 1
+        self.notes.append("blocks 0 to %d, seq 1 to %d, are removed as record %d says, of %s: %s" % (
+            last, self.removal["last_seq"], self.removal["seq"], self.removal["time"], self.removal["reason"]))
+
+    def segments(self):
+        return sorted(n for n in self.list("seg") if re.fullmatch(r"[0-9]{12}\.jsonl\.zst", n))
 
     # The tree
 
@@ -480,7 +594,7 @@ class Verifier:
     def read_blocks(self):
         self.next, self.seq, self.oddity, self.holes, self.tail = 0, 1, None, [], None
         self.hashes, self.intact, self.uncovered = [], 0, 0
-        names = sorted(n for n in self.list("seg") if re.fullmatch(r"[0-9]{12}\.jsonl\.zst", n))
+        names, self.present = self.segments(), 0
         for name in names:
             data, first = self.read("seg", name), True
             for off, block, wrong, short in pieces(data, self.id):
@@ -513,17 +627,16 @@ class Verifier:
             return
         if n >= self.size and n != max(self.next, self.size):
             return self.odd(place, "block %d where block %d should be" % (n, self.next))
+        if n > self.next and self.next < self.begin and not self.oddity:
+            self.next = min(self.begin, n)
+            self.seq = self.seq_behind(self.next, b)
         if n > self.next:
             if self.oddity:
                 self.flush()
             else:
                 i = self.find(GAP, self.next, place, "blocks %d to %d are missing here" % (self.next, n - 1))
                 self.holes.append((self.next, n, i))
-            try:
-                before = Block(self.entries[n - 1] or b"")
-                self.seq = before.first_seq + before.count
-            except Bad:
-                self.seq = b.first_seq
+            self.seq = self.seq_behind(n, b)
         elif self.oddity:
             self.flush()
         if name and int(name[:12]) != n:
@@ -536,8 +649,18 @@ class Verifier:
             self.find(ALTERED, n, place, "block %d: %s" % (n, wrong))
         elif n >= self.size:
             self.uncovered += 1
+        elif n < self.begin:
+            self.present += 1
         else:
             self.intact += 1
+
+    def seq_behind(self, n, b):
+        """The first seq of block n, by the entry of the block before, or as b says."""
+        try:
+            before = Block(self.entries[n - 1] or b"")
+            return before.first_seq + before.count
+        except Bad:
+            return b.first_seq
 
     def damage(self, place, block, wrong, short, last, rest):
         torn = short or not rest.strip(b"\0") or \
@@ -550,6 +673,10 @@ class Verifier:
             self.odd(place, wrong or "not block %d as it was signed" % self.next)
 
     def finish(self, closed):
+        if not self.oddity:
+            self.next = max(self.next, self.begin)
+        if self.present:
+            self.notes.append("%d blocks are there, though they are on record as removed" % self.present)
         if self.oddity:
             self.flush()
         elif self.next < self.size:
@@ -578,8 +705,8 @@ class Verifier:
 
 # --- Proofs --------------------------------------------------------------------------------
 
-def verify_proof(text, key):
-    """Return (exit code, what was found)."""
+def check_proof(text, key):
+    """Return exit code, what was found, the number of the block and the checkpoint."""
     try:
         inner, outer, checkpoint = text.split(b"\n\n", 2)
         inner, outer = inner.decode().split("\n"), outer.decode().split("\n")
@@ -590,22 +717,30 @@ def verify_proof(text, key):
         content, number = strict_base64(outer[1][6:]), int(outer[2][6:])
         tree_path = [strict_base64(h) for h in outer[3:]]
     except (Bad, ValueError, IndexError) as e:
-        return 1, "not a proof: %s" % e
+        return 1, "not a proof: %s" % e, None, None
     try:
         origin, size, tree_root = key.open(checkpoint)
     except Bad as e:
-        return SIGNATURE, e
+        return SIGNATURE, e, None, None
     try:
         block = Block(content)
     except Bad as e:
-        return ALTERED, e
+        return ALTERED, e, None, None
     if root_from_path(block.leaf, number, size, tree_path) != tree_root or block.number != number or \
             "framegate/" + block.id.hex() != origin:
-        return ALTERED, "the header of block %d is not in the tree of the checkpoint" % number
+        return ALTERED, "the header of block %d is not in the tree of the checkpoint" % number, None, None
     if root_from_path(leaf(record), index, block.count, path) != block.root or \
             not record.startswith(b'{"seq":%d,' % (block.first_seq + index)):
-        return ALTERED, "the record is not that of block %d" % number
-    return 0, record.decode()
+        return ALTERED, "the record is not that of block %d" % number, None, None
+    return 0, record.decode(), number, (origin, size, tree_root)
+
+
+def key_text(key):
+    """A key, or what the file of this name has."""
+    if os.path.exists(key):
+        with open(key) as f:
+            return f.read().strip()
+    return key
 
 
 def main():
@@ -613,17 +748,17 @@ def main():
     args.add_argument("dir", nargs="?")
     args.add_argument("--key")
     args.add_argument("--checkpoint", action="append", default=[])
+    args.add_argument("--witness-key", action="append", default=[])
     args.add_argument("--proof")
     args = args.parse_args()
     if (args.dir is None) == (args.proof is None) or args.proof and not args.key:
         sys.exit(print(__doc__, file=sys.stderr) or 2)
     vkey = args.key
     try:
-        if vkey and os.path.exists(vkey):
-            with open(vkey) as f:
-                vkey = f.read().strip()
+        vkey = vkey and key_text(vkey)
         if vkey:
             Key(vkey)
+        witnesses = [Key(key_text(w), 4) for w in args.witness_key]
         old = [open(name, "rb").read() for name in args.checkpoint]
     except (Bad, OSError) as e:
         print("verify.py: %s" % e, file=sys.stderr)
@@ -631,11 +766,11 @@ def main():
     try:
         if args.proof:
             with open(args.proof, "rb") as f:
-                code, what = verify_proof(f.read(), Key(vkey))
+                code, what, _, _ = check_proof(f.read(), Key(vkey))
             print(ascii(str(what))[1:-1] if code else what)
             return code
         v = Verifier(args.dir)
-        v.run(vkey, old)
+        v.run(vkey, old, witnesses)
     except OSError as e:
         print("verify.py: %s" % e, file=sys.stderr)
         return 1
