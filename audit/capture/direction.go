@@ -82,7 +82,9 @@ func (t *table) push(c *connection, from int, s segment) {
 		}
 		return
 	}
-	if before(d.sent, p.end()) {
+	// An acknowledgement behind a FIN counts that (RFC 9293, Section 3.4), which
+	// is no byte.
+	if before(d.sent, p.end()) && !(d.fin && p.len() == 0) {
 		d.sent, d.sentAt = p.end(), p.at
 	}
 	if s.fin && !d.fin && !before(p.end(), d.next) {

@@ -1,5 +1,5 @@
 // Package capture reads recorded traffic: pcap and pcapng files, HTTP Archives
-// and recordings of messages. [Unwrap] and [Detect] tell which of them a file
+// and recordings of messages. It writes pcapng and HTTP Archives. [Unwrap] and [Detect] tell which of them a file
 // is, by its content; gzip around any of them is taken off.
 //
 // # Two kinds of file
@@ -59,10 +59,19 @@
 // the middle of a packet therefore gives its packets, its gaps and an error.
 // What a file says is quoted in errors.
 //
+// # Writing
+//
+// A [PacketWriter] makes TCP connections of byte streams, a [HARWriter] entries
+// of WebSockets; who calls them knows what the bytes are. A [Ring] keeps the
+// packets of live connections in files of bounded size and never lets a caller
+// wait. Each packet and each message bears the ids that it is given. What is
+// written is read back by this package, which the fuzz tests hold it to.
+//
 // # Sources
 //
 // https://www.tcpdump.org/linktypes.html; draft-ietf-opsawg-pcap;
 // draft-ietf-opsawg-pcapng; RFC 791, 8200 (IP); RFC 9293 (TCP); RFC 7323
 // (window); HTTP Archive 1.2 (http://www.softwareishard.com/blog/har-12-spec/);
-// _webSocketMessages as Chrome's developer tools write it.
+// _webSocketMessages as Chrome's developer tools write and import it
+// (front_end/models/har of devtools-frontend).
 package capture

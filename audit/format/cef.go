@@ -70,6 +70,8 @@ var extension = []field{
 	{"framegateMessagesToClient", withTotals(func(t *audit.RecordTotals) any { return t.ToClient.Messages })},
 	{"framegateGapCount", withGap(func(g *audit.RecordGap) any { return number(g.Count) })},
 	{"framegateGapBytes", withGap(func(g *audit.RecordGap) any { return number(g.Bytes) })},
+	{"framegateExpired", expired},
+	{"framegateUnshipped", unshipped},
 }
 
 // label is the name of a custom field that has a value.
@@ -178,6 +180,11 @@ func cefName(r *audit.Record) string {
 		audit.GatewayStop:  "Gateway stopped",
 		audit.PolicyLoad:   "Policy loaded",
 		audit.PolicyReject: "Policy refused",
+		audit.TrustLoad:    "Trusted roots loaded",
+		audit.TrustReject:  "Trusted roots refused",
+		audit.CALoad:       "Authority loaded",
+		audit.CAReject:     "Authority refused",
+		audit.CAIssue:      "Certificate issued",
 		audit.ConnOpen:     "Connection accepted",
 		audit.ConnBypass:   "Connection bypassed",
 		audit.ConnBlock:    "Connection blocked",
@@ -190,6 +197,10 @@ func cefName(r *audit.Record) string {
 		audit.WSClose:      "WebSocket closed",
 		audit.ConnClose:    "Connection closed",
 		audit.AuditGap:     "Audit records missing",
+		audit.AuditExpire:  "Audit records expired",
+		audit.AdminErase:   "Payloads erased",
+
+		audit.AuditUnshipped: "Audit records not shipped",
 	}[r.Event]
 	if !ok {
 		return r.Event

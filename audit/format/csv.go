@@ -51,6 +51,8 @@ var columns = []field{
 		}
 		return instant(g.Since)
 	})},
+	{"expired", expired},
+	{"unshipped", unshipped},
 }
 
 func whenMeasured(get func(r *audit.Record) any) func(*audit.Record) any {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"framegate/audit"
@@ -21,7 +22,7 @@ func newECS(version string) *Format {
 }
 
 func ecsFields(version string) []field {
-	return []field{
+	return slices.Concat([]field{
 		{"@timestamp", func(r *audit.Record) any { return instant(r.Time) }},
 		{"ecs.version", always(ecsVersion)},
 		{"event.kind", func(r *audit.Record) any {
@@ -93,7 +94,7 @@ func ecsFields(version string) []field {
 			return number(r.Code)
 		}},
 		{"framegate.ws.evidence", of(func(r *audit.Record) string { return r.Evidence })},
-	}
+	}, objects("framegate."))
 }
 
 // ecsCategory returns event.category and event.type.
@@ -103,12 +104,16 @@ func ecsCategory(r *audit.Record) (category, kind []string) {
 		return []string{"process"}, []string{"start"}
 	case audit.GatewayStop:
 		return []string{"process"}, []string{"end"}
-	case audit.AuditGap:
+	case audit.AuditGap, audit.AuditUnshipped:
 		return []string{"process"}, []string{"info"}
-	case audit.PolicyLoad:
+	case audit.AuditExpire, audit.AdminErase:
+		return []string{"file"}, []string{"deletion"}
+	case audit.PolicyLoad, audit.TrustLoad, audit.CALoad:
 		return []string{"configuration"}, []string{"change"}
-	case audit.PolicyReject:
+	case audit.PolicyReject, audit.TrustReject, audit.CAReject:
 		return []string{"configuration"}, []string{"info"}
+	case audit.CAIssue:
+		return []string{"configuration"}, []string{"creation"}
 	case audit.ConnOpen:
 		kind = []string{"connection", "start"}
 	case audit.ConnClose:

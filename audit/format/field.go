@@ -94,16 +94,85 @@ func hit(r *audit.Record) bool {
 	return (r.Event == audit.WSMessage || r.Event == audit.WSControl) && len(r.Rules)+len(r.Shadow) > 0
 }
 
+// loaded and rejected say whether something else than before was put in force,
+// and whether it was refused.
+func loaded(r *audit.Record) bool {
+	return r.Event == audit.PolicyLoad || r.Event == audit.TrustLoad || r.Event == audit.CALoad
+}
+
+func rejected(r *audit.Record) bool {
+	return r.Event == audit.PolicyReject || r.Event == audit.TrustReject || r.Event == audit.CAReject
+}
+
 // outcome is success, failure or unknown, seen from whoever wanted the thing.
 func outcome(r *audit.Record) any {
 	switch {
-	case denied(r), r.Event == audit.TLSFail, r.Event == audit.PolicyReject, r.Event == audit.AuditGap,
+	case denied(r), rejected(r), r.Event == audit.TLSFail, r.Event == audit.AuditGap, r.Event == audit.AuditUnshipped,
 		r.State == audit.StateFailed, r.State == audit.StateBlocked:
 		return "failure"
-	case r.Action != "", r.State != "", r.Event == audit.PolicyLoad:
+	case r.Action != "", r.State != "", loaded(r), r.Event == audit.CAIssue, r.Event == audit.AuditExpire:
 		return "success"
 	}
 	return "unknown"
+}
+
+// expired and unshipped are those objects of a record in one value, as JSON.
+func expired(r *audit.Record) any {
+	if r.Expired == nil {
+		return nil
+	}
+	return inJSON(r.Expired)
+}
+
+func unshipped(r *audit.Record) any {
+	if r.Unshipped == nil {
+		return nil
+	}
+	return inJSON(r.Unshipped)
+}
+
+func inJSON(v any) any {
+	s, err := marshalled(v)
+	if err != nil {
+		return nil // a time that RFC 3339 does not have
+	}
+	return s
+}
+
+// objects are the fields of the same, each with a name of its own.
+func objects(prefix string) []field {
+	x := func(name string, get func(x *audit.Expired) any) field {
+		return field{prefix + "expired." + name, func(r *audit.Record) any {
+			if r.Expired == nil {
+				return nil
+			}
+			return get(r.Expired)
+		}}
+	}
+	u := func(name string, get func(u *audit.Unshipped) any) field {
+		return field{prefix + "unshipped." + name, func(r *audit.Record) any {
+			if r.Unshipped == nil {
+				return nil
+			}
+			return get(r.Unshipped)
+		}}
+	}
+	return []field{
+		x("by", func(x *audit.Expired) any { return text(x.By) }),
+		x("first_block", func(x *audit.Expired) any { return int64(x.FirstBlock) }),
+		x("last_block", func(x *audit.Expired) any { return int64(x.LastBlock) }),
+		x("first_seq", func(x *audit.Expired) any { return int64(x.FirstSeq) }),
+		x("last_seq", func(x *audit.Expired) any { return int64(x.LastSeq) }),
+		x("count", func(x *audit.Expired) any { return int64(x.Count) }),
+		x("bytes", func(x *audit.Expired) any { return x.Bytes }),
+		x("missing", func(x *audit.Expired) any { return number(x.Missing) }),
+		x("from", func(x *audit.Expired) any { return instant(x.From) }),
+		x("to", func(x *audit.Expired) any { return instant(x.To) }),
+		u("target", func(u *audit.Unshipped) any { return text(u.Target) }),
+		u("count", func(u *audit.Unshipped) any { return u.Count }),
+		u("from", func(u *audit.Unshipped) any { return int64(u.From) }),
+		u("to", func(u *audit.Unshipped) any { return int64(u.To) }),
+	}
 }
 
 // bytesOf is what a record says of the bytes in a direction: the totals of a

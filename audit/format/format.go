@@ -9,7 +9,7 @@
 // tables here. What a schema has a place for goes there, all else under a name
 // of our own (framegate.* in ECS, unmapped.* in OCSF, framegate* in CEF), with
 // one exception: a recorded payload stays in the log. Whoever wants it reads
-// the record itself.
+// the record itself, or takes [Parquet], which is no format of lines.
 //
 // Every format is for reading elsewhere, none is proof of anything: the log is
 // the record, and its seq is in every line.
@@ -20,6 +20,7 @@
 //     take for a formula
 //   - ECS: generated/csv/fields.csv of elastic/ecs, version 8.12
 //   - OCSF: events, objects and profiles of ocsf/ocsf-schema, version 1.6.0
+//   - Parquet: the format's LogicalTypes.md; parquet-go writes it
 //   - CEF: Micro Focus (ArcSight) Common Event Format, version 25, of which the
 //     list of keys is Microsoft's (CEF and CommonSecurityLog field mapping)
 //

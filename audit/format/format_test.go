@@ -2,9 +2,11 @@ package format
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +83,23 @@ func samples(t testing.TB) []*audit.Record {
 		e.State = audit.StateInspected
 		e.Totals = &audit.Totals{ToServer: audit.Tally{Messages: 2, Bytes: 38, SHA256: [32]byte{2}}}
 	})
+	add(audit.TrustLoad, plain)
+	add(audit.TrustReject, plain)
+	add(audit.CALoad, plain)
+	add(audit.CAReject, plain)
+	add(audit.CAIssue, func(e *audit.Event) { plain(e); e.Host = "chat.example" })
+	add(audit.AdminErase, plain)
+	for _, missing := range []uint64{0, 2} {
+		add(audit.AuditExpire, func(e *audit.Event) {
+			plain(e)
+			e.Expired = &audit.Expired{By: audit.ByKeep, FirstBlock: 71, LastBlock: 72, FirstSeq: 73, LastSeq: 74, Count: 75, Bytes: 76, Missing: missing,
+				From: time.Date(2026, 1, 9, 0, 0, 0, 7, time.UTC), To: time.Date(2026, 2, 9, 0, 0, 0, 7, time.UTC)}
+		})
+	}
+	add(audit.AuditUnshipped, func(e *audit.Event) {
+		plain(e)
+		e.Unshipped = &audit.Unshipped{Target: "syslog+tls://siem.example:6514", Count: 81, From: 82, To: 83}
+	})
 	return list
 }
 
@@ -114,7 +133,7 @@ func TestLines(t *testing.T) {
 		want   string
 	}{
 		{"csv", drop, `18,2026-03-09T00:02:03.000004005Z,ws.message,c-1,to-server,text,19,25,1,false,` + hash01 +
-			`,"cards iban",drop,p1,10.0.0.7:40000,192.0.2.1:443,chat.example,chat.example,/ws,,,,,,,,,,,,,,,,`},
+			`,"cards iban",drop,p1,10.0.0.7:40000,192.0.2.1:443,chat.example,chat.example,/ws,,,,,,,,,,,,,,,,,,`},
 		{"cef", drop, `CEF:0|framegate|framegate|1.0|ws.message|WebSocket message matched a rule|6|rt=1773014523000 externalId=18` +
 			` cat=websocket act=drop outcome=failure proto=TCP src=10.0.0.7 spt=40000 dst=192.0.2.1 dpt=443 dhost=chat.example` +
 			` deviceDirection=1 out=25 request=/ws cs1Label=rules cs1=cards,iban cs2Label=conn cs2=c-1 cs3Label=policy cs3=p1` +
@@ -148,6 +167,86 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// What is not about a connection has words, a weight and a category of its own.
+func TestEvents(t *testing.T) {
+	for _, tt := range []struct {
+		event          string
+		name           string
+		cef, ocsf      int64
+		category, kind string
+		outcome        string
+	}{
+		{audit.PolicyLoad, "Policy loaded", 1, 1, "configuration", "change", "success"},
+		{audit.PolicyReject, "Policy refused", 3, 2, "configuration", "info", "failure"},
+		{audit.TrustLoad, "Trusted roots loaded", 1, 1, "configuration", "change", "success"},
+		{audit.TrustReject, "Trusted roots refused", 3, 2, "configuration", "info", "failure"},
+		{audit.CALoad, "Authority loaded", 1, 1, "configuration", "change", "success"},
+		{audit.CAReject, "Authority refused", 3, 2, "configuration", "info", "failure"},
+		{audit.CAIssue, "Certificate issued", 1, 1, "configuration", "creation", "success"},
+		{audit.AuditGap, "Audit records missing", 8, 4, "process", "info", "failure"},
+		{audit.AuditUnshipped, "Audit records not shipped", 6, 3, "process", "info", "failure"},
+		{audit.AuditExpire, "Audit records expired", 1, 1, "file", "deletion", "success"},
+		{audit.AdminErase, "Payloads erased", 3, 2, "file", "deletion", "unknown"},
+		{"admin.reload", "admin.reload", 1, 1, "configuration", "access", "unknown"},
+	} {
+		r := find(t, tt.event, "")
+		category, kind := ecsCategory(r)
+		if got := cefName(r); got != tt.name {
+			t.Errorf("%s: name %s, want %s", tt.event, got, tt.name)
+		}
+		if cef, ocsf := cefSeverity(r), severity(r); cef != tt.cef || ocsf != tt.ocsf {
+			t.Errorf("%s: severity %d and %d, want %d and %d", tt.event, cef, ocsf, tt.cef, tt.ocsf)
+		}
+		if !slices.Equal(category, []string{tt.category}) || !slices.Equal(kind, []string{tt.kind}) {
+			t.Errorf("%s: %v %v, want %s %s", tt.event, category, kind, tt.category, tt.kind)
+		}
+		if got := outcome(r); got != tt.outcome {
+			t.Errorf("%s: outcome %s, want %s", tt.event, got, tt.outcome)
+		}
+		if c := classOf(r); c.uid != 0 || c.what != tt.event {
+			t.Errorf("%s: class %+v", tt.event, c)
+		}
+	}
+	for _, r := range samples(t) {
+		if r.Expired != nil && r.Expired.Missing > 0 && severity(r) != 3 {
+			t.Errorf("blocks that were missing before they expired: severity %d", severity(r))
+		}
+	}
+}
+
+// Each event of the specification is one of the samples, and has a name.
+func TestEveryEvent(t *testing.T) {
+	b, err := os.ReadFile("../../docs/AUDIT-FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(b), "\n### Events\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	if !ok {
+		t.Fatal("no section Events")
+	}
+	have := make(map[string]bool)
+	for _, r := range samples(t) {
+		have[r.Event] = true
+	}
+	found := 0
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([a-z]+\\.[a-z]+)`").FindAllStringSubmatch(cells[1], -1) {
+			found++
+			if r := (&audit.Record{Event: m[1]}); cefName(r) == m[1] || !have[m[1]] {
+				t.Errorf("%s: name %q, a sample: %v", m[1], cefName(r), have[m[1]])
+			}
+		}
+	}
+	if found < 23 {
+		t.Errorf("%d events", found)
+	}
+}
+
 // Baseline of the Community ID specification: TCP, seed 0.
 func TestCommunityID(t *testing.T) {
 	const want = "1:LQU9qZlK+B5F3KDmev6m5PMibrg="
@@ -173,6 +272,15 @@ func TestNothingIsLost(t *testing.T) {
 		}
 		for _, name := range Names() {
 			got := line(t, name, r)
+			for _, key := range []string{"expired", "unshipped"} {
+				values, _ := raw[key].(map[string]any)
+				for inner, v := range values {
+					s := fmt.Sprint(v)
+					if !strings.Contains(got, s) {
+						t.Errorf("%s: %s: no %s.%s %s in %s", name, r.Event, key, inner, s, got)
+					}
+				}
+			}
 			for key, v := range raw {
 				s, ok := v.(string)
 				if !ok || key == "time" {

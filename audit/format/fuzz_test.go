@@ -72,6 +72,7 @@ func FuzzOneLine(f *testing.F) {
 			Event: event, Conn: rule, Rules: []string{rule, reason}, Shadow: []string{reason}, Action: reason, Host: reason, SNI: rule,
 			Path: reason, Reason: reason, Subprotocol: rule, Method: rule, State: reason, Policy: rule,
 			Msg: &audit.Message{Dir: rule, Opcode: reason, Size: 1}, Totals: &audit.Totals{}, Gap: &audit.Gap{Count: 1},
+			Expired: &audit.Expired{By: rule}, Unshipped: &audit.Unshipped{Target: reason},
 		}
 		r := record(t, e, 1)
 		for _, name := range Names() {

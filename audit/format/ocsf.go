@@ -111,7 +111,7 @@ func ocsfFields(version string) []field {
 	rules := func(r *audit.Record) []string { return slices.Concat(r.Rules, r.Shadow) }
 	out := func(r *audit.Record) any { return bytesOf(r, toServer) }
 	into := func(r *audit.Record) any { return bytesOf(r, toClient) }
-	return []field{
+	return slices.Concat([]field{
 		{"activity_id", func(r *audit.Record) any { return classOf(r).activity }},
 		{"activity_name", func(r *audit.Record) any { return text(classOf(r).what) }},
 		{"category_uid", func(r *audit.Record) any { return classOf(r).category }},
@@ -191,7 +191,7 @@ func ocsfFields(version string) []field {
 		{"unmapped.ws.sha256", of(func(r *audit.Record) string { return r.SHA256 })},
 		{"unmapped.ws.subprotocol", of(func(r *audit.Record) string { return r.Subprotocol })},
 		{"unmapped.ws.evidence", of(func(r *audit.Record) string { return r.Evidence })},
-	}
+	}, objects("unmapped."))
 }
 
 // severity is OCSF's: 1 informational, 2 low, 3 medium, 4 high. A record does
@@ -200,9 +200,10 @@ func severity(r *audit.Record) int64 {
 	switch {
 	case r.Event == audit.AuditGap:
 		return 4
-	case denied(r), r.Action == "redact":
+	case denied(r), r.Action == "redact", r.Event == audit.AuditUnshipped,
+		r.Expired != nil && r.Expired.Missing > 0: // gone before they were due
 		return 3
-	case hit(r), r.Event == audit.TLSFail, r.Event == audit.PolicyReject:
+	case hit(r), rejected(r), r.Event == audit.TLSFail, r.Event == audit.AdminErase:
 		return 2
 	}
 	return 1
