@@ -48,6 +48,30 @@ type Options struct {
 	// about 4 KiB, one that mirrors as many names as is allowed about 30 KiB. 0: 4096.
 	CacheSize int
 
+	// Encrypt has Create and Request encrypt the keys that they make. Those that others make are
+	// encrypted if the ones that they take the place of were.
+	Encrypt bool
+
+	// Passphrase returns what opens the encrypted key at a path, or what a new one there is to be
+	// encrypted with. nil: there is no passphrase, and encrypted keys stay closed.
+	Passphrase func(path string) ([]byte, error)
+
+	// Signer opens a key that is not in a file but in a token, a hardware module or a service.
+	// It is asked for each certificate by the name of its file, such as "issuing-ecdsa", and
+	// returns nil for one that is in a file after all. nil: all are. The signer must be safe for
+	// concurrent use. A key of kind RSA signs with PKCS #1 v1.5 and SHA-256.
+	Signer func(name string, cert *x509.Certificate) (crypto.Signer, error)
+
+	// PermitDNS and ExcludeDNS are the domains that new roots and issuers may or may not certify;
+	// each stands for all names below it. One that begins with a period does not stand for
+	// itself. With PermitDNS no address may be certified. nil: everything, and for Rotate what
+	// the present issuers have.
+	PermitDNS, ExcludeDNS []string
+
+	// Issued is called with every leaf before it is shown to anybody; if it fails, the leaf is not
+	// shown. It must be safe for concurrent use. nil: nobody is told.
+	Issued func(*Issuance) error
+
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -80,41 +104,21 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return o, nil
-}
-
-// Kind is the signature algorithm of a leaf and of its issuer.
-type Kind uint8
-
-const (
-	ECDSA Kind = iota // P-256
-	RSA               // for clients that cannot verify ECDSA
-	kinds
-)
-
-func (k Kind) String() string {
-	switch k {
-	case ECDSA:
-		return "ecdsa"
-	case RSA:
-		return "rsa"
+	var err error
+	if o.PermitDNS, err = checkDomains("permitted domain", o.PermitDNS); err != nil {
+		return o, err
 	}
-	return fmt.Sprintf("kind %d", uint8(k))
-}
-
-// An issuer signs leaves. The key is any crypto.Signer: from a file today.
-type issuer struct {
-	cert *x509.Certificate
-	key  crypto.Signer
+	o.ExcludeDNS, err = checkDomains("excluded domain", o.ExcludeDNS)
+	return o, err
 }
 
 // An Authority mints leaves. Make one with Create or Load.
 type Authority struct {
+	line
 	dir     string
 	o       Options
-	root    *x509.Certificate
-	rootKey bool // root.key is there and readable
-	issuers [kinds]issuer
+	standby *line // a second root, on its way in or out; may be nil
+	version string
 
 	keys  [kinds]keySlot
 	cache *cache
@@ -123,6 +127,10 @@ type Authority struct {
 // now is the wall clock alone. With a monotonic reading the comparisons would miss the hours
 // for which a machine was suspended, and an expired leaf be served.
 func (a *Authority) now() time.Time { return a.o.Now().Round(0) }
+
+// Version names what signs, in 64 hexadecimal digits: it changes with the root in force or an
+// issuer, and with nothing else. What clients resumed under another version they must not resume.
+func (a *Authority) Version() string { return a.version }
 
 // Purge forgets all leaves and leaf keys: after a change of policy or trust, or when an
 // administrator asks. Connections that are up keep what they have.
@@ -135,18 +143,22 @@ func (a *Authority) Purge() {
 
 // kindFor picks the leaf that the client can verify. A nil hello gets the default.
 func (a *Authority) kindFor(hello *tls.ClientHelloInfo) Kind {
+	best := ECDSA
+	if a.issuers[best].cert == nil {
+		best = RSA
+	}
 	if hello == nil {
-		return ECDSA
+		return best
 	}
 	h := *hello
 	h.ServerName = "" // the question is about algorithms; names are judged in Leaf
 	for k, iss := range a.issuers {
 		// The issuer's key stands in for a leaf key, which is of the same algorithm and curve
 		// and may not have been generated yet.
-		if h.SupportsCertificate(&tls.Certificate{PrivateKey: iss.key}) == nil {
+		if iss.key != nil && h.SupportsCertificate(&tls.Certificate{PrivateKey: iss.key}) == nil {
 			return Kind(k)
 		}
 	}
 	// Neither will do. crypto/tls answers with the right alert.
-	return ECDSA
+	return best
 }

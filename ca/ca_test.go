@@ -4,8 +4,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,11 +24,36 @@ var made struct {
 }
 
 func TestMain(m *testing.M) {
+	workFactor = 10 // what is tested is not how long it takes
+	newRSA = stockedRSA
 	code := m.Run()
 	if made.dir != "" {
 		os.RemoveAll(made.dir)
 	}
 	os.Exit(code)
+}
+
+// stock holds some RSA keys of each size, which are handed out in turn.
+var stock struct {
+	mu   sync.Mutex
+	next int
+	keys map[int][]*rsa.PrivateKey
+}
+
+func stockedRSA(random io.Reader, bits int) (*rsa.PrivateKey, error) {
+	stock.mu.Lock()
+	defer stock.mu.Unlock()
+	if stock.keys == nil {
+		stock.keys = make(map[int][]*rsa.PrivateKey)
+	}
+	stock.next++
+	const reserved, reused = 4, 5 // the first are those of the authorities that tests begin with
+	if keys := stock.keys[bits]; len(keys) == reserved+reused {
+		return keys[reserved+stock.next%reused], nil
+	}
+	key, err := rsa.GenerateKey(random, bits)
+	stock.keys[bits] = append(stock.keys[bits], key)
+	return key, err
 }
 
 // authorityDir returns a private copy of authority n (0 or 1).

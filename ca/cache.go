@@ -12,6 +12,7 @@ import (
 type leafID struct {
 	kind   Kind
 	name   string
+	own    bool // the name is the gateway's own
 	origin [32]byte
 }
 

@@ -9,11 +9,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
-	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -27,79 +26,65 @@ const (
 
 	// authoritySkew back-dates root and issuers, see "Time" in the package documentation.
 	authoritySkew = 24 * time.Hour
+
+	// rootName is how the names of our own roots begin, see authorityTemplate.
+	rootName = "framegate root "
 )
 
 // Create makes a new authority in dir and returns it loaded. It takes about a second.
 //
 // dir is made with mode 0700, or must be empty or of that mode. Nothing is ever overwritten: if
-// any file of an authority is there, the error is ErrExists. Files are written and synced under
-// a temporary directory inside dir, loaded from there as a proof, and only then linked to their
-// names, so a failure leaves nothing behind. A crash may leave a directory .init-*, and in the
-// worst moment some of the files, which Load then refuses.
+// any file of an authority is there, the error is ErrExists. A failure leaves nothing behind, and
+// a crash leaves all of the authority or nothing of it, see change.
 func Create(dir string, o Options) (*Authority, error) {
-	o, err := o.withDefaults()
-	if err != nil {
+	if _, err := o.withDefaults(); err != nil {
 		return nil, err
 	}
 	made, err := prepareDir(dir)
-	var a *Authority
-	if err == nil {
-		a, err = createIn(dir, o)
+	if err != nil {
+		return nil, err
 	}
+	a, err := changed(dir, o, func(c *change, l *loader) error {
+		for _, name := range ownedFiles() {
+			if l.has(name) {
+				return existsError(dir, name)
+			}
+		}
+		seal, err := l.o.sealWith(l.path("root.key"), l.o.Encrypt)
+		if err != nil {
+			return err
+		}
+		return c.newLine("", l.o, seal)
+	})
 	if err != nil && made {
 		os.Remove(dir)
 	}
 	return a, err
 }
 
-func createIn(dir string, o Options) (*Authority, error) {
+// ownedFiles are all the names that this package gives to files.
+func ownedFiles() []string {
+	list := slices.Concat(files, requestFiles)
 	for _, name := range files {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return nil, existsError(dir, name)
-		}
+		list = append(list, standby+name)
 	}
-	staging, err := os.MkdirTemp(dir, ".init-")
-	if err != nil {
-		return nil, accessError(dir, err)
-	}
-	defer os.RemoveAll(staging)
-
-	if err := generate(staging, o); err != nil {
-		return nil, fmt.Errorf("ca: cannot make an authority: %w", err)
-	}
-	a, err := Load(staging, o)
-	if err != nil {
-		return nil, fmt.Errorf("ca: a new authority failed its first check: %w", err)
-	}
-	if err := publish(staging, dir); err != nil {
-		return nil, err
-	}
-	a.dir = dir
-	return a, nil
+	return list
 }
 
-// publish gives the staged files their names. link(2) fails where rename(2) would overwrite; of
-// two racing calls one fails at the first name, having linked nothing.
-func publish(staging, dir string) error {
-	for i, name := range files {
-		err := os.Link(filepath.Join(staging, name), filepath.Join(dir, name))
-		if err == nil {
-			continue
-		}
-		for _, done := range files[:i] {
-			os.Remove(filepath.Join(dir, done))
-		}
-		if os.IsExist(err) {
-			return existsError(dir, name)
-		}
-		return accessError(dir, err)
+// sealWith returns the passphrase for new keys, which are to be beside the file at path.
+func (o Options) sealWith(path string, encrypt bool) ([]byte, error) {
+	if !encrypt {
+		return nil, nil
 	}
-	return syncDir(dir)
+	if o.Passphrase == nil {
+		return nil, sealedError(path)
+	}
+	return o.Passphrase(path)
 }
 
-// generate writes the files of a new authority into dir.
-func generate(dir string, o Options) error {
-	rootKey, err := rsa.GenerateKey(rand.Reader, rsaBits)
+// newLine stages a new root, and issuers of both kinds under it.
+func (c *change) newLine(prefix string, o Options, seal []byte) error {
+	key, err := newRSA(rand.Reader, rsaBits)
 	if err != nil {
 		return err
 	}
@@ -107,31 +92,44 @@ func generate(dir string, o Options) error {
 	tmpl := authorityTemplate(o, "root", now)
 	tmpl.NotAfter = now.AddDate(10, 0, 0)
 	tmpl.MaxPathLen = 1
-	root, err := sign(tmpl, tmpl, rootKey.Public(), rootKey)
+	limitNames(tmpl, o.PermitDNS, o.ExcludeDNS)
+	root, err := sign(tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		return err
 	}
-	if err := writePair(dir, "root", root, rootKey); err != nil {
+	if err := c.writeKey(prefix+"root", key, seal); err != nil {
+		return err
+	}
+	if err := c.writeCerts(prefix+"root", root); err != nil {
 		return err
 	}
 	for k := range kinds {
-		key, err := newKey(k, rsaBits)
-		if err != nil {
-			return err
-		}
-		tmpl := authorityTemplate(o, "issuing "+k.String(), now)
-		tmpl.NotAfter = tmpl.NotBefore.AddDate(1, 0, 0)
-		tmpl.MaxPathLenZero = true
-		tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-		cert, err := sign(tmpl, root, key.Public(), rootKey)
-		if err != nil {
-			return err
-		}
-		if err := writePair(dir, "issuing-"+k.String(), cert, key); err != nil {
+		if err := c.newIssuer(prefix, k, o, root, key, seal); err != nil {
 			return err
 		}
 	}
-	return syncDir(dir)
+	return nil
+}
+
+// newIssuer stages an issuer of one kind under root.
+func (c *change) newIssuer(prefix string, k Kind, o Options, root *x509.Certificate, rootKey crypto.Signer, seal []byte) error {
+	key, err := newKey(k, rsaBits)
+	if err != nil {
+		return err
+	}
+	tmpl := authorityTemplate(o, "issuing "+k.String(), o.Now())
+	tmpl.NotAfter = earliest(tmpl.NotBefore.AddDate(1, 0, 0), root.NotAfter)
+	tmpl.MaxPathLenZero = true
+	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	limitNames(tmpl, o.PermitDNS, o.ExcludeDNS)
+	cert, err := sign(tmpl, root, key.Public(), rootKey)
+	if err != nil {
+		return err
+	}
+	if err := c.writeKey(prefix+k.file(), key, seal); err != nil {
+		return err
+	}
+	return c.writeCerts(prefix+k.file(), cert)
 }
 
 // authorityTemplate is what root and issuers share. The random part of the name tells the roots
@@ -143,7 +141,7 @@ func authorityTemplate(o Options, role string, now time.Time) *x509.Certificate 
 		SerialNumber: newSerial(),
 		Subject: pkix.Name{
 			Organization: []string{o.Organization},
-			CommonName:   fmt.Sprintf("framegate %s %s", role, hex.EncodeToString(id)),
+			CommonName:   "framegate " + role + " " + hex.EncodeToString(id),
 		},
 		NotBefore:             now.Add(-authoritySkew),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -160,9 +158,12 @@ func newSerial() *big.Int {
 	return new(big.Int).SetBytes(b)
 }
 
+// newRSA takes a second, so tests have a stock.
+var newRSA = rsa.GenerateKey
+
 func newKey(k Kind, bits int) (crypto.Signer, error) {
 	if k == RSA {
-		return rsa.GenerateKey(rand.Reader, bits)
+		return newRSA(rand.Reader, bits)
 	}
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }
@@ -175,33 +176,6 @@ func sign(tmpl, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signe
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
-}
-
-func writePair(dir, name string, cert *x509.Certificate, key crypto.Signer) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, name)
-	if err := writeFile(path+".key", &pem.Block{Type: keyBlock, Bytes: der}, 0o600); err != nil {
-		return err
-	}
-	return writeFile(path+".crt", &pem.Block{Type: certBlock, Bytes: cert.Raw}, 0o644)
-}
-
-func writeFile(path string, block *pem.Block, perm os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := pem.Encode(f, block); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 // prepareDir makes dir, or makes an empty one private; a directory with other content is left

@@ -18,7 +18,21 @@
 //
 // Why two tiers: the root key is needed only to replace an intermediate. Load works without
 // root.key, and without permission to read it, so it can be kept offline or for the superuser
-// alone.
+// alone. Instead of this root there may be that of an enterprise, which signs the issuers, with
+// others of its own between, and perhaps one of the two only (Request, Import).
+//
+// # Changes
+//
+// Rotate replaces the issuers; devices need nothing. A change of roots has an overlap: NewRoot adds
+// a second root beside the one in force, with issuers under it, and Roots has both, for devices to
+// get; Activate exchanges them, as often as one likes; DropRoot ends it. The roots do not sign each
+// other: a certificate for the new root under the old one would exceed the old one's path length,
+// one for the new issuers would ride in every handshake, and clients differ in how they choose
+// between two paths. Managed devices can be given two roots.
+//
+// Every change is all or nothing, also in a crash, and is loaded as a proof before it is made: see
+// change in change.go. An Authority that is in use never changes; whoever wants the new state
+// loads it again, and compares Version.
 //
 // Which leaf a client gets is asked of crypto/tls itself (ClientHelloInfo.SupportsCertificate),
 // so it cannot drift from what the handshake will choose.
@@ -49,13 +63,20 @@
 // is wrong trusts them at once. A leaf begins half an hour early for the same reason; more
 // would need a shorter life.
 //
+// # Name constraints
+//
+// RFC 5280 section 4.2.1.10. Those of every certificate of a chain are held against a name before
+// anything is minted, since not every client does so; FuzzLimits compares with crypto/x509.
+//
 // # Keys
 //
-// Keys of the authority are PKCS#8 PEM, 0600, in a directory of 0700; Load refuses anything
-// laxer. No function exports one. The root key is looked at in Load, to find a mismatch before
-// the day it is needed, and dropped. Leaf keys exist in memory only, one for each kind, shared
-// by all leaves and replaced after 24 hours: TLS 1.2 and 1.3 take forward secrecy from ECDHE
-// and not from this key.
+// Keys of the authority are PKCS#8 PEM, or that inside an armored age file with a scrypt passphrase
+// (age-encryption.org/v1), 0600, in a directory of 0700; Load refuses anything laxer. No function
+// exports one. Or they are in a token, and Options.Signer opens them: nothing here wants more than
+// a crypto.Signer. A root key that is in the clear is looked at in Load, to find a mismatch before
+// the day it is needed, and dropped. Leaf keys exist in memory only, one for each kind, shared by
+// all leaves and replaced after 24 hours: TLS 1.2 and 1.3 take forward secrecy from ECDHE and not
+// from this key.
 //
 // # Ownership
 //

@@ -49,6 +49,16 @@ func accessError(path string, err error) *Error {
 	return e
 }
 
+// oneLine is the message of an error that may have come with what others wrote.
+func oneLine(err error) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, err.Error())
+}
+
 // checkDir returns the owner of a directory that nobody else can look into.
 func checkDir(dir string) (owner uint32, err error) {
 	info, err := os.Stat(dir)

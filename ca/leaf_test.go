@@ -170,7 +170,7 @@ func TestLeafValidity(t *testing.T) {
 		}
 		clk.Advance(2 * time.Hour)
 		_, err := a.Leaf(context.Background(), "example.com", o, nil)
-		wantError(t, err, a.Describe()[1].Path, "expired on", "ca init")
+		wantError(t, err, a.Describe()[1].Path, "expired on", "ca rotate")
 	})
 }
 

@@ -89,7 +89,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "issuer in the root's place", damage: rename("issuing-rsa.crt", "root.crt"), file: "root.crt", problem: "not a root", hint: "backup"},
 		{name: "kinds swapped", damage: rename("issuing-rsa.crt", "issuing-ecdsa.crt", "issuing-rsa.key", "issuing-ecdsa.key"), file: "issuing-ecdsa.crt", problem: "its key is RSA 3072, want ECDSA P-256", hint: "backup"},
 
-		{name: "issuers expired", later: 366 * 24 * time.Hour, file: "issuing-ecdsa.crt", problem: "expired on", hint: "install the new root"},
+		{name: "issuers expired", later: 366 * 24 * time.Hour, file: "issuing-ecdsa.crt", problem: "expired on", hint: "framegate ca rotate --dir DIR"},
 		{name: "root expired", later: 3660 * 24 * time.Hour, file: "root.crt", problem: "expired on", hint: "install the new root"},
 		{name: "clock before the root", later: -48 * time.Hour, file: "root.crt", problem: "not valid before", hint: "clock"},
 
@@ -100,7 +100,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "garbage key", damage: write("issuing-ecdsa.key", garbage), file: "issuing-ecdsa.key", problem: "asn1", hint: "backup"},
 		{name: "key in a certificate's place", damage: write("root.crt", garbage), file: "root.crt", problem: `"PRIVATE KEY", want a "CERTIFICATE"`, hint: "backup"},
 		{name: "garbage certificate", damage: write("issuing-rsa.crt", garbageCert), file: "issuing-rsa.crt", problem: "x509: malformed", hint: "backup"},
-		{name: "two blocks", damage: write("root.crt", garbageCert+garbageCert), file: "root.crt", problem: "something follows", hint: "backup"},
+		{name: "two blocks", damage: write("issuing-rsa.key", garbage+garbage), file: "issuing-rsa.key", problem: "something follows", hint: "backup"},
 		{name: "a directory in place of a key", damage: func(t *testing.T, dir string) {
 			remove("issuing-ecdsa.key")(t, dir)
 			if err := os.Mkdir(filepath.Join(dir, "issuing-ecdsa.key"), 0o700); err != nil {

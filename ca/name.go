@@ -33,6 +33,21 @@ func (n names) commonName() string {
 	return ""
 }
 
+// String is for errors: the first name, and how many more there are.
+func (n names) String() string {
+	first := ""
+	switch {
+	case len(n.dns) > 0:
+		first = n.dns[0]
+	case len(n.ips) > 0:
+		first = n.ips[0].String()
+	}
+	if more := len(n.dns) + len(n.ips) - 1; more > 0 {
+		return fmt.Sprintf("%q and %d more", first, more)
+	}
+	return fmt.Sprintf("%q", first)
+}
+
 // parseName returns the DNS name or IP address that a client asked for, as the one name of a
 // certificate, and its canonical spelling.
 func parseName(s string) (n names, canonical string, err error) {
