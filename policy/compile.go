@@ -100,6 +100,15 @@ func (c *compiler) connection(t *table) {
 		t.errorf(t.node.key, "%s has no decision, expected %s", t.name, oneOf(connActionNames[:]))
 	}
 	conn.action = ConnAction(slices.Index(connActionNames[:], t.word("decision", "inspect", connActionNames[:]...)))
+	conn.openECH = t.word("ech", "bypass", "bypass", "inspect") == "inspect"
+	conn.fronting = t.word("fronting", "block", "block", "allow") == "allow"
+	switch decided := t.values["decision"] == conn.action.String(); {
+	case !decided: // a mistake that was reported, and says nothing of the others
+	case t.has("ech") && (conn.action != Bypass || !t.has("host")):
+		t.errorf(t.sub("ech").value, `ech: has no meaning here, expected it beside decision = "bypass" and host only`)
+	case t.has("fronting") && conn.action != Inspect:
+		t.errorf(t.sub("fronting").value, `fronting: has no meaning here, expected it beside decision = "inspect" only`)
+	}
 	t.close()
 	if c.shadow {
 		c.warnings = append(c.warnings, conn.at.warning(conn.id, "is not tried: only rules have a shadow mode"))

@@ -87,6 +87,10 @@ a.toml:4:64: opcode: got "close", expected "text" or "binary" beside action = "r
 a.toml:4:11: replace: has no meaning here, expected it beside action = "redact" only
 a.toml:8:12: redacted: has no meaning here, expected it beside expect = "redact" only`},
 		{"replace of the wrong type", redacting("a", "replace = 3\nmatch.contains = ['x']"), `a.toml:4:11: replace: got 3, expected a string`},
+		{"connection, keys without a meaning", "[[connection]]\nid = \"a\"\ndecision = \"block\"\nfronting = \"allow\"\n[[connection]]\nid = \"b\"\ndecision = \"bypass\"\nech = \"inspect\"\n[[connection]]\nid = \"c\"\ndecision = \"no\"\nech = \"inspect\"\n", `
+a.toml:4:12: fronting: has no meaning here, expected it beside decision = "inspect" only
+a.toml:8:7: ech: has no meaning here, expected it beside decision = "bypass" and host only
+a.toml:11:12: decision: got "no", expected "inspect" or "bypass" or "block"`},
 		{"connection", "[[connection]]\nid = \"c\"\n[[connection]]\ndecision = \"pass\"\nhost = []\nclient = [\"10.0.0.0/8\", \"office\"]\nserver = [\"::ffff:10.0.0.1/104\"]\n", `
 a.toml:1:1: [[connection]] has no decision, expected "inspect" or "bypass" or "block"
 a.toml:3:1: [[connection]] has no id, expected id = "some-name"

@@ -9,6 +9,7 @@ import (
 type Flow struct {
 	Client, Server netip.AddrPort // the peers; Server is the original destination
 	Host           string         // SNI or Host header, "" if unknown
+	ECH            bool           // Host is of a ClientHello that may hide another name (RFC 9849)
 }
 
 // A ConnAction is what becomes of a connection.
@@ -34,6 +35,8 @@ func (a ConnAction) String() string {
 type Decision struct {
 	Action ConnAction
 	Rule   string // id of the [[connection]] that matched, "" if none did
+	// Fronting lets requests name other hosts than the connection does.
+	Fronting bool
 }
 
 // A connection is one [[connection]]. Each list that is not empty must have a
@@ -44,7 +47,20 @@ type connection struct {
 	host   []hostPattern
 	client []netip.Prefix
 	server []netip.Prefix
-	at     Error // where it is written
+
+	openECH  bool // inspect what may hide another name, rather than bypass it
+	fronting bool // let requests name other hosts
+
+	at Error // where it is written
+}
+
+// Connections lists the ids of the [[connection]]s, in the order of the files.
+func (p *Policy) Connections() []string {
+	var ids []string
+	for i := range p.connections {
+		ids = append(ids, p.connections[i].id)
+	}
+	return ids
 }
 
 // Connection decides by the first [[connection]] that matches, in the order of
@@ -55,7 +71,11 @@ func (p *Policy) Connection(f Flow) Decision {
 		if (c.host == nil || hostMatches(c.host, f.Host)) &&
 			(c.client == nil || contains(c.client, f.Client.Addr())) &&
 			(c.server == nil || contains(c.server, f.Server.Addr())) {
-			return Decision{c.action, c.id}
+			d := Decision{c.action, c.id, c.fronting}
+			if c.openECH && f.ECH {
+				d.Action = Inspect
+			}
+			return d
 		}
 	}
 	return Decision{}

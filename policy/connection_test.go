@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -164,4 +165,105 @@ func TestConnectionOrder(t *testing.T) {
 			t.Errorf("got %v, want %s", d, want)
 		}
 	}
+}
+
+// A name that may be that of a front is taken for good unless the entry says
+// otherwise, and one entry says which connections may carry other hosts.
+func TestConnectionNames(t *testing.T) {
+	p := mustParse(t, `
+[[connection]]
+id       = "bank"
+host     = ["bank.example"]
+decision = "bypass"
+
+[[connection]]
+id       = "shared"
+host     = ["*.front.example"]
+decision = "bypass"
+ech      = "inspect"
+
+[[connection]]
+id       = "blocked"
+host     = ["blocked.example"]
+decision = "block"
+
+[[connection]]
+id       = "old-client"
+host     = ["old.example"]
+decision = "inspect"
+fronting = "allow"
+`)
+	for _, c := range []struct {
+		host string
+		ech  bool
+		want Decision
+	}{
+		{"bank.example", false, Decision{Action: Bypass, Rule: "bank"}},
+		{"bank.example", true, Decision{Action: Bypass, Rule: "bank"}},
+		{"a.front.example", false, Decision{Action: Bypass, Rule: "shared"}},
+		{"a.front.example", true, Decision{Action: Inspect, Rule: "shared"}},
+		{"blocked.example", true, Decision{Action: Block, Rule: "blocked"}},
+		{"old.example", false, Decision{Action: Inspect, Rule: "old-client", Fronting: true}},
+		{"else.example", true, Decision{}},
+	} {
+		if got := p.Connection(Flow{Host: c.host, ECH: c.ech}); got != c.want {
+			t.Errorf("%s, ech %v: got %+v, want %+v", c.host, c.ech, got, c.want)
+		}
+	}
+}
+
+func TestNormalHost(t *testing.T) {
+	for _, c := range []struct{ host, want string }{
+		{"", ""},
+		{"a.example", "a.example"},
+		{"A.Example.", "a.example"},
+		{"a.example:443", "a.example"},
+		{"A.EXAMPLE.:8443", "a.example"},
+		{"a.example:", "a.example"},
+		{"a.example..", "a.example.."},
+		{"bücher.example", "xn--bcher-kva.example"},
+		{"BÜCHER.example", "xn--bcher-kva.example"},
+		{"bu\u0308cher.example", "xn--bcher-kva.example"},
+		{"XN--Bcher-KVA.example", "xn--bcher-kva.example"},
+		{"a。example", "a.example"},                // an ideographic full stop
+		{"ｅｘａｍｐｌｅ．org", "example.org"},            // full width
+		{"\u212aelvin.example", "kelvin.example"}, // the Kelvin sign
+		{"straße.example", "xn--strae-oqa.example"},
+		{"a_b.example", "a_b.example"},
+		{"127.0.0.1", "127.0.0.1"},
+		{"127.0.0.1:443", "127.0.0.1"},
+		{"[::1]", "::1"},
+		{"[::1]:443", "::1"},
+		{"[0:0::1]", "::1"},
+		{"[2001:DB8::1]:443", "2001:db8::1"},
+		{"[::ffff:192.0.2.1]", "192.0.2.1"},
+		{"[fe80::1%25eth0]", "fe80::1"},
+		{"127.1", "127.1"}, // no address to anybody but inet_aton
+	} {
+		if got := NormalHost(c.host); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.host, got, c.want)
+		}
+	}
+}
+
+// A form is compared that is always the same: however often it is made, and
+// whatever a name wears on top of it.
+func FuzzNormalHost(f *testing.F) {
+	for _, s := range []string{"", "a.example.:443", "bücher.example", "[::1]:443", "[[::1]]", "ａ。example..", "xn--\x80.", "1.2.3.4:5", "\u212a."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		form := NormalHost(s)
+		if again := NormalHost(form); again != form {
+			t.Fatalf("%q: %q, and of that %q", s, form, again)
+		}
+		if !isASCII(form) || form == "" || strings.ContainsAny(form, ":[]") {
+			return
+		}
+		for _, dressed := range []string{strings.ToUpper(form), form + ":443", form + "."} {
+			if got := NormalHost(dressed); got != form && !strings.HasSuffix(form, ".") {
+				t.Fatalf("%q: %q, want %q", dressed, got, form)
+			}
+		}
+	})
 }

@@ -57,7 +57,7 @@ a.toml:10:1: unknown key "detekt" in [rule.match], expected contains, detect, js
 a.toml:12:1: unknown key "port" in [rule.scope], expected client, direction, host, origin, path, subprotocol
 a.toml:14:1: unknown key "regexp" in [rule.except], expected contains, detect, json, json_all, keywords, max_size, min_size, opcode, regex (did you mean "regex"?)
 a.toml:18:1: unknown key "want" in [[rule.test]], expected client, direction, expect, host, opcode, origin, path, payload, redacted, repeat, subprotocol
-a.toml:22:1: unknown key "path" in [[connection]], expected client, decision, host, id, server
+a.toml:22:1: unknown key "path" in [[connection]], expected client, decision, ech, fronting, host, id, server
 a.toml:23:1: unknown key "rules" in a policy file, expected connection, policy, rule (did you mean "rule"?)`},
 		{"not tables", "rule = 3\nconnection = [\"x\"]\npolicy = []\n", `
 a.toml:1:8: rule: got 3, expected an array of tables, [[rule]]

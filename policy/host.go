@@ -42,11 +42,11 @@ var idnaProfile = idna.New(
 	idna.MapForLookup(), idna.Transitional(false),
 	idna.StrictDomainName(false), idna.CheckHyphens(false), idna.BidiRule())
 
-// normalHost brings a host into the one form that is compared: no port, no
+// NormalHost brings a host into the one form that is compared: no port, no
 // brackets, no trailing dot, lower case, A-labels, an address in its canonical
 // form. A name that IDNA refuses keeps its form otherwise, and then only a
-// wildcard can match it.
-func normalHost(host string) string {
+// wildcard can match it. The form of a form is the same.
+func NormalHost(host string) string {
 	if a, err := netip.ParseAddrPort(host); err == nil {
 		return plainAddr(a.Addr()).String()
 	}
@@ -59,15 +59,19 @@ func normalHost(host string) string {
 			host = ascii
 		}
 	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+	host = strings.ToLower(host)
+	if name, ok := strings.CutSuffix(host, "."); ok && !strings.HasSuffix(name, ".") {
+		return name // the root of the DNS; a second dot would be an empty label
+	}
+	return host
 }
 
-// hostKey is normalHost for a host that counts are kept by.
+// hostKey is NormalHost for a host that counts are kept by.
 func hostKey(host string) string {
 	if host == "" {
 		return ""
 	}
-	return normalHost(host)
+	return NormalHost(host)
 }
 
 // plainAddr removes the two decorations that an address may wear: the
@@ -100,7 +104,7 @@ func parseHost(s string) (hostPattern, error) {
 			}
 		}
 	}
-	labels := strings.Split(normalHost(s), ".")
+	labels := strings.Split(NormalHost(s), ".")
 	for _, l := range labels {
 		if l == "" {
 			return nil, errors.New("expected no empty label")
@@ -118,7 +122,7 @@ func hostMatches(patterns []hostPattern, host string) bool {
 	if host == "" {
 		return false
 	}
-	labels := strings.Split(normalHost(host), ".")
+	labels := strings.Split(NormalHost(host), ".")
 	for _, p := range patterns {
 		if glob(p, labels) {
 			return true

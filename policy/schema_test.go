@@ -111,6 +111,8 @@ func TestSchemaWords(t *testing.T) {
 	}{
 		{`policy.default = "zzz"`, []string{"policy", "default"}, nil},
 		{"[[connection]]\ndecision = \"zzz\"", []string{"connection", "decision"}, nil},
+		{"[[connection]]\nech = \"zzz\"", []string{"connection", "ech"}, nil},
+		{"[[connection]]\nfronting = \"zzz\"", []string{"connection", "fronting"}, nil},
 		{"[[rule]]\naction = \"zzz\"", []string{"rule", "action"}, nil},
 		{"[[rule]]\nseverity = \"zzz\"", []string{"rule", "severity"}, nil},
 		{"[[rule]]\nmode = \"zzz\"", []string{"rule", "mode"}, nil},
