@@ -146,6 +146,10 @@ func (b *indexBuilder) build(s *source, done *IndexedSegment) ([]byte, error) {
 	var table, filters []byte
 	for block, err := range s.blocks(0) {
 		var filter []byte
+		if err == nil && block.Number != number+uint64(x.Blocks) {
+			// A query that passes over the block would not tell of it.
+			err = s.damage(block.off, fmt.Errorf("block %d where block %d should be", block.Number, number+uint64(x.Blocks)))
+		}
 		if err == nil {
 			filter, err = b.filter(s, block)
 		}

@@ -127,8 +127,12 @@ func (l *dayLog) query(t testing.TB, f Filter, noIndex bool) (records int, read 
 // One day out of a hundred costs about a hundredth of the log to read, and so
 // does what only that day has.
 func TestIndexReadsAHundredth(t *testing.T) {
+	busy := 100_000
+	if raceDetector { // it makes JSON five times as dear
+		busy = 60_000
+	}
 	logs := map[string]*dayLog{
-		"busy":  busyLog(t, 100_000, 256<<10),
+		"busy":  busyLog(t, busy, 256<<10),
 		"quiet": quietLog(t, 2_000, 32<<10),
 	}
 	for name, l := range logs {
@@ -152,13 +156,15 @@ func TestIndexReadsAHundredth(t *testing.T) {
 			{"a connection", Filter{Conn: "d" + strconv.Itoa(theDay) + "-1"}, 10},
 			{"a host of a day", Filter{Host: "rare.example.net", From: day(theDay), To: day(theDay + 1)}, rare},
 		} {
-			_, without := l.query(t, tt.f, true)
 			got, with := l.query(t, tt.f, false)
 			if got != tt.want {
 				t.Errorf("%s: %s: %d records, want %d", name, tt.what, got, tt.want)
 			}
-			t.Logf("%s: %s: %.2f%% of %d bytes, without the index %.2f%%", name, tt.what,
-				100*float64(with)/float64(l.size), l.size, 100*float64(without)/float64(l.size))
+			t.Logf("%s: %s: %.2f%% of %d bytes", name, tt.what, 100*float64(with)/float64(l.size), l.size)
+			if tt.want == perDay {
+				_, without := l.query(t, tt.f, true)
+				t.Logf("%s: %s: without the index %.2f%%", name, tt.what, 100*float64(without)/float64(l.size))
+			}
 			limit := l.size / 25
 			if len(tt.f.Host+tt.f.Client+tt.f.Rule+tt.f.Conn) > 0 && tt.f.From.IsZero() {
 				limit = l.size / 5 // all filters of all blocks

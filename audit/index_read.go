@@ -8,7 +8,8 @@ import (
 )
 
 // byIndex returns the blocks of s that can hold a match, judged by the index of
-// s, and where in s the index ends; ok is false if there is no index to go by.
+// s, and the last block that the index knows; ok is false if there is no index to
+// go by.
 //
 // An index is not used unless all of this holds: it is of this log and this
 // segment, whole by its checksums, and no longer than the segment; the last
@@ -17,39 +18,40 @@ import (
 // nothing else. What the checks cannot find is a filter that somebody forged to
 // hide records, so it must be a file that nobody can write to who could not
 // write to the log itself, and what has to be proved is read without an index.
-func (m *matcher) byIndex(dir string, s *source) (chosen []located, end int64, ok bool) {
+func (m *matcher) byIndex(dir string, s *source) (chosen []located, last located, ok bool) {
 	if !m.narrow {
-		return nil, 0, false
+		return nil, last, false
 	}
 	f, size := openIndex(dir, s)
 	if f == nil {
-		return nil, 0, false
+		return nil, last, false
 	}
 	defer f.Close()
 	head := make([]byte, indexHead)
 	if _, err := f.ReadAt(head, 0); err != nil {
-		return nil, 0, false
+		return nil, last, false
 	}
 	x, err := parseIndexHead(head)
 	if err != nil || x.ID != s.id || segmentName(x.Number) != s.name || x.size() != size || x.Covered > s.size {
-		return nil, 0, false
+		return nil, last, false
 	}
 	if x.Blocks == 0 || x.LastBlock >= x.Covered {
-		return nil, 0, false // an index of nothing, or of nonsense
+		return nil, last, false // an index of nothing, or of nonsense
 	}
-	last, err := s.block(x.LastBlock)
-	if err != nil || headerSum(&last.header) != x.LastHeader || last.off+last.size() != x.Covered {
-		return nil, 0, false
+	last, err = s.block(x.LastBlock)
+	if err != nil || headerSum(&last.header) != x.LastHeader || last.off+last.size() != x.Covered ||
+		last.Number != x.Number+uint64(x.Blocks)-1 {
+		return nil, last, false
 	}
 	if !m.wantsTime(x.First, x.Last) {
-		return nil, x.Covered, true
+		return nil, last, true
 	}
 	table := make([]byte, int(x.Blocks)*indexEntry)
 	if _, err := f.ReadAt(table, indexHead); err != nil || crc32.Checksum(table, crcTable) != x.Table {
-		return nil, 0, false
+		return nil, last, false
 	}
 	chosen, ok = m.choose(f, s, &x, table)
-	return chosen, x.Covered, ok
+	return chosen, last, ok
 }
 
 // A candidate is a block of which only the time is known to fit.

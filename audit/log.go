@@ -102,6 +102,8 @@ type Log struct {
 	lost    atomic.Int64          // refused, and not yet in a gap record
 	total   atomic.Int64          // refused since Open
 
+	progress *progress
+
 	done chan struct{} // the writer is at its end
 	err  error         // and how that went; read after done
 }
@@ -194,8 +196,11 @@ func open(o Options, lock *os.File) (*Log, error) {
 		queue:  make(chan *chunk, queueLength),
 		done:   make(chan struct{}),
 		logger: o.Logger,
+
+		progress: &n.progress,
 	}
 	l.room.init()
+	l.progress.checkpointed(o.Dir)
 	if o.Recipients != nil {
 		l.keys = &keyStore{o.Dir, o.Recipients.list, o.step}
 	}
@@ -206,6 +211,7 @@ func open(o Options, lock *os.File) (*Log, error) {
 	}
 	if e := at.gap(unclosed); e != nil {
 		o.Logger.Warn("audit log repaired", "dir", o.Dir, "reason", e.Reason)
+		l.progress.gaps.Add(1)
 		w.emit(e)
 	}
 	if w.keeper, err = newKeeper(&o, l, n); err != nil {

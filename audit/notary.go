@@ -43,6 +43,8 @@ type notary struct {
 	kept    time.Time
 	last    uint64 // size of the last one kept
 
+	progress progress // of the log
+
 	jobs chan statement
 	done chan error // for each statement, whether it is signed
 }
@@ -83,6 +85,7 @@ func (n *notary) sign(s statement) error {
 			return err
 		}
 		n.tree, n.waiting, n.signed = next, nil, true
+		n.progress.checkpoint.Store(time.Now().UnixNano())
 		n.tidy(files)
 		n.tell(msg, false)
 	}

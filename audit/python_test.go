@@ -33,6 +33,7 @@ func pythonFault(t *testing.T, args ...string) (Fault, string) {
 
 // Two verifiers that share no code say the same of the same logs.
 func TestPythonVerifier(t *testing.T) {
+	t.Parallel()
 	sound := smallLog(t, 7)
 	key := filepath.Join(sound, pubKeyFile)
 	agree := func(t *testing.T, dir string, old []byte, want Fault) {
@@ -127,6 +128,7 @@ func TestPythonVerifier(t *testing.T) {
 
 // A tree of more than one tile, and a gateway that was killed.
 func TestPythonVerifierTiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := mustOpen(t, Options{Dir: dir})
 	for range 257 {

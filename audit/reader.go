@@ -34,6 +34,8 @@ type Reader struct {
 	// Where Follow begins: behind the last block that was read.
 	segment string
 	off     int64
+	next    uint64 // number of the block that has to come
+	known   bool   // next is
 }
 
 // NewReader returns a reader of the log in dir, or an error if there is none or
@@ -60,9 +62,14 @@ func (r *Reader) Dir() string { return r.dir }
 // Records yields what is in the log now, from its beginning.
 func (r *Reader) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		r.segment, r.off = "", 0
+		r.segment, r.off, r.next, r.known = "", 0, 0, false
 		if r.proof == nil {
-			r.read(yield)
+			covered := r.covered()
+			if r.read(yield) {
+				if err := r.cutOff(covered); err != nil {
+					yield(Record{}, err)
+				}
+			}
 			return
 		}
 		r.proof.next, r.proof.behind = 0, 0
@@ -95,6 +102,7 @@ func (r *Reader) Follow(ctx context.Context) iter.Seq2[Record, error] {
 // the log. The records are good even when the error is not nil: it then joins
 // the damage that was met.
 func (r *Reader) Last(n int) ([]Record, error) {
+	covered := r.covered()
 	names, err := segments(r.dir)
 	if err != nil {
 		return nil, err
@@ -113,7 +121,7 @@ func (r *Reader) Last(n int) ([]Record, error) {
 		damage = errors.Join(err, damage)
 	}
 	slices.Reverse(last)
-	return last, damage
+	return last, errors.Join(damage, r.cutOff(covered))
 }
 
 // lastOf adds to last, newest first, until there are n.
@@ -127,7 +135,7 @@ func (r *Reader) lastOf(name string, final bool, n int, last *[]Record) error {
 	}
 	defer s.close()
 	if final {
-		r.segment, r.off = name, 0
+		r.segment, r.off, r.next, r.known = name, 0, firstBlock(name), true
 	}
 	var blocks []located
 	var damage error
@@ -136,10 +144,10 @@ func (r *Reader) lastOf(name string, final bool, n int, last *[]Record) error {
 		case err == nil:
 			blocks = append(blocks, b)
 			if final {
-				r.off = b.off + b.size()
+				r.off, r.next, r.known = b.off+b.size(), b.Number+1, true
 			}
 		case !final || !errors.Is(err, errShort):
-			damage = errors.Join(damage, err)
+			damage, r.known = errors.Join(damage, err), false
 		}
 	}
 	for _, b := range slices.Backward(blocks) {
@@ -185,6 +193,7 @@ func (r *Reader) read(yield func(Record, error) bool) bool {
 func (r *Reader) readSegment(name string, final bool, yield func(Record, error) bool) bool {
 	s, err := openSource(r.dir, name, r.id)
 	if errors.Is(err, fs.ErrNotExist) {
+		r.known = false
 		return true // removed since its name was read
 	}
 	if err != nil {
@@ -192,19 +201,28 @@ func (r *Reader) readSegment(name string, final bool, yield func(Record, error) 
 		return false
 	}
 	defer s.close()
+	if r.off == 0 {
+		if !r.expect(s, 0, firstBlock(name), yield) {
+			return false
+		}
+		r.next, r.known = firstBlock(name), true
+	}
 	if r.off == 0 && !r.NoIndex && r.proof == nil {
-		if blocks, end, ok := r.match.byIndex(r.dir, s); ok {
+		if blocks, last, ok := r.match.byIndex(r.dir, s); ok {
 			for _, b := range blocks {
 				if !r.hand(s, b, yield) {
 					return false
 				}
 			}
-			r.off = end
+			r.off, r.next = last.off+last.size(), last.Number+1
 		}
 	}
 	for b, err := range s.blocks(r.off) {
 		if err == nil {
-			r.off = b.off + b.size()
+			if !r.expect(s, b.off, b.Number, yield) {
+				return false
+			}
+			r.off, r.next, r.known = b.off+b.size(), b.Number+1, true
 			if !r.hand(s, b, yield) {
 				return false
 			}
@@ -213,7 +231,7 @@ func (r *Reader) readSegment(name string, final bool, yield func(Record, error) 
 		if final && errors.Is(err, errShort) {
 			return true // still being written
 		}
-		r.off = s.size // unless a block is found behind the damage
+		r.off, r.known = s.size, false // unless a block is found behind the damage
 		var damage *DamageError
 		if !yield(Record{}, err) || !errors.As(err, &damage) {
 			return false

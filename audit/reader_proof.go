@@ -92,10 +92,7 @@ func (p *blockProof) admit(s *source, b located) (ok bool, damage error) {
 
 // missing says which blocks before a number did not come.
 func (p *blockProof) missing(until uint64) error {
-	if until == p.next+1 {
-		return fmt.Errorf("block %d is missing", p.next)
-	}
-	return fmt.Errorf("blocks %d to %d are missing", p.next, until-1)
+	return missingBlocks(p.next, until)
 }
 
 // end returns what is missing behind the last block that came.

@@ -107,6 +107,7 @@ func reopen(t *testing.T, dir string) string {
 
 // A crash can leave any length of the last write.
 func TestTornTail(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b, offsets := makeLog(t, dir, 3)
 	id, err := readLogID(dir)
@@ -225,6 +226,7 @@ func TestRecoveryRefuses(t *testing.T) {
 // A gateway is killed while it writes, three times over: what is in the file is
 // a prefix of what it recorded, seq goes on, and each restart says what happened.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	seen := 0
 	for round := range 3 {

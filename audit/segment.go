@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -43,7 +44,7 @@ func segments(dir string) ([]string, error) {
 
 func readLogID(dir string) (id logID, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, logIDFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return id, fmt.Errorf("%s holds no audit log: no file %s", dir, logIDFile)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ func (w *writer) sync() error {
 		return err
 	}
 	w.durable = len(w.entries)
+	w.settledBefore()
 	return nil
 }
 

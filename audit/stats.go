@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -147,7 +148,9 @@ func (c *Counter) Add(r *Record) {
 		s.Connections.Cut += int64(len(c.conns))
 		clear(c.conns)
 	}
-	if r.Conn != "" {
+	// What an administrator does about a connection, such as to erase its payloads,
+	// is not of it, and mostly after its end.
+	if r.Conn != "" && !strings.HasPrefix(r.Event, "admin.") {
 		c.connection(r)
 	}
 }

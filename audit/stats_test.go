@@ -145,6 +145,12 @@ func TestStatsDoNotAddUp(t *testing.T) {
 		{name: "a crash", change: func(k *talk) {
 			k.events = append(k.events, Event{Event: GatewayStart, Time: at(99)})
 		}, conns: ConnectionStats{Opened: 3, Closed: 2, Cut: 1}},
+		// The gateway is told to erase what ended long ago, and what goes on.
+		{name: "an erasure", change: func(k *talk) {
+			k.add(Event{Event: AdminErase}, "a1")
+			k.add(Event{Event: AdminErase}, "b1")
+			k.events = append(k.events, Event{Event: GatewayStart, Time: at(99)})
+		}, conns: ConnectionStats{Opened: 3, Closed: 2, Cut: 1}},
 		{name: "no single messages", change: func(k *talk) {
 			k.events = slices.DeleteFunc(k.events, func(e Event) bool { return e.Event == WSMessage && e.Action == "allow" })
 		}, conns: ConnectionStats{Opened: 3, Closed: 2, Open: 1}},

@@ -26,11 +26,12 @@ type writer struct {
 	enc  *zstd.Encoder
 
 	seg    segment
-	number uint64   // of the block being gathered
-	seq    uint64   // of the next record
-	block  block    // being gathered, or waiting in out
-	out    []byte   // the block as it is stored; empty: not encoded yet
-	held   []*chunk // accepted, not yet in a block; more than one only during a failure
+	number uint64    // of the block being gathered
+	seq    uint64    // of the next record
+	block  block     // being gathered, or waiting in out
+	first  time.Time // when its first record came
+	out    []byte    // the block as it is stored; empty: not encoded yet
+	held   []*chunk  // accepted, not yet in a block; more than one only during a failure
 
 	notary  *notary
 	keeper  *keeper  // nil: nothing is ever removed
@@ -88,6 +89,7 @@ func (w *writer) drain() {
 			}
 			if w.block.count == 0 {
 				w.flush.Reset(flushAfter)
+				w.began()
 			}
 			w.block.add(w.seq, line, ns)
 			w.seq++
@@ -147,6 +149,7 @@ func (w *writer) write() error {
 	}
 	w.entries = append(w.entries, bytes.Clone(w.out[8:headerFrame]))
 	w.number++
+	w.log.progress.written.Add(int64(w.block.count))
 	w.tellBlock()
 	w.block.reset()
 	w.out = w.out[:0]
@@ -249,6 +252,7 @@ func (w *writer) retry() bool {
 func (w *writer) reportLoss() {
 	if n := w.log.lost.Swap(0); n > 0 || w.unsure {
 		w.unsure = false
+		w.log.progress.gaps.Add(1)
 		w.emit(&Event{Event: AuditGap, Reason: w.cause.Error(), Gap: &Gap{Count: n, Since: w.since}})
 	}
 }

@@ -126,3 +126,19 @@ func TestTargets(t *testing.T) {
 		t.Error("a witness without a key")
 	}
 }
+
+func TestSeverity(t *testing.T) {
+	for event, want := range map[string]severity{
+		audit.AuditGap: severe, audit.AuditUnshipped: severe, audit.PolicyReject: severe, audit.TrustReject: severe, audit.CAReject: severe,
+		audit.ConnBlock: warning, audit.TLSFail: warning, audit.WSViolation: warning,
+		audit.PolicyLoad: notice, audit.TrustLoad: notice, audit.CALoad: notice, audit.GatewayStop: notice, audit.AuditExpire: notice, audit.AdminErase: notice,
+		audit.CAIssue: plain, audit.ConnOpen: plain, audit.WSMessage: plain,
+	} {
+		if got := severityOf(&audit.Record{Event: event}); got != want {
+			t.Errorf("%s: %v, want %v", event, got, want)
+		}
+	}
+	if got := severityOf(&audit.Record{Event: audit.WSMessage, Action: "redact"}); got != warning {
+		t.Errorf("redact: %v", got)
+	}
+}

@@ -25,16 +25,18 @@ var (
 // severityOf: what the log lacks, what was stopped, what operators did, the rest.
 func severityOf(r *audit.Record) severity {
 	switch r.Event {
-	case audit.AuditGap, audit.AuditUnshipped, audit.PolicyReject:
+	case audit.AuditGap, audit.AuditUnshipped, audit.PolicyReject, audit.TrustReject, audit.CAReject:
 		return severe
 	case audit.ConnBlock, audit.TLSFail, audit.WSViolation:
 		return warning
+	case audit.CAIssue: // one for each host
+		return plain
 	}
 	switch r.Action {
 	case "block", "close", "drop", "redact":
 		return warning
 	}
-	for _, prefix := range []string{"gateway.", "policy.", "admin.", "audit."} {
+	for _, prefix := range []string{"gateway.", "policy.", "trust.", "ca.", "admin.", "audit."} {
 		if strings.HasPrefix(r.Event, prefix) {
 			return notice
 		}

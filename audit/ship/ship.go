@@ -112,7 +112,7 @@ func (s *Shipper) health(what string, t Target) health {
 // tls is the configuration for one target. RFC 5425 section 5.2 and RFC 9110
 // section 4.3.4 have the certificate match the host that was configured.
 func (s *Shipper) tls(t Target) *tls.Config {
-	if !t.encrypted() {
+	if !t.Encrypted() {
 		return nil
 	}
 	c := &tls.Config{ServerName: t.host, RootCAs: s.cfg.Roots, MinVersion: tls.VersionTLS12}

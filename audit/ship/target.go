@@ -94,8 +94,11 @@ func isLoopback(host string) bool {
 	return err == nil && a.IsLoopback() || host == "localhost"
 }
 
-// encrypted says whether the target speaks TLS.
-func (t Target) encrypted() bool {
+// Address is the host:port that is dialled; empty for a file.
+func (t Target) Address() string { return t.addr }
+
+// Encrypted says whether the target speaks TLS.
+func (t Target) Encrypted() bool {
 	return t.kind == "syslog+tls" || t.kind == "https" || t.kind == "otlp+https"
 }
 

@@ -663,6 +663,9 @@ class Verifier:
             return b.first_seq
 
     def damage(self, place, block, wrong, short, last, rest):
+        if rest[8:15] == b"FGAUDIT" and rest[15:16] != b"1" and self.next < self.signed and \
+                leaf(rest[8:144]) == self.leaves[self.next]:
+            sys.exit("verify.py: %s: written by a newer framegate, in a format that is not known here" % place)
         torn = short or not rest.strip(b"\0") or \
             rest.startswith(FRAME + b"FGAUDIT1" + self.id) and wrong is not None
         if short and block and self.next < self.signed:

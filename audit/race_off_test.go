@@ -1,0 +1,6 @@
+//go:build !race
+
+package audit
+
+// raceDetector says whether these tests run with it.
+const raceDetector = false
