@@ -26,6 +26,27 @@ type cache struct {
 	entries map[leafID]*list.Element
 	order   *list.List // of *entry, most recently used first
 	flights map[leafID]*flight
+	stats   Stats
+}
+
+// Stats say what became of the calls for leaves since an authority was loaded. One that waits
+// for the minting of another call is a hit if that serves it, too.
+type Stats struct {
+	Entries   int   // leaves in the cache
+	Size      int   // how many it keeps
+	Hits      int64 // served without a minting of their own
+	Misses    int64 // had one minted, or tried
+	Minted    int64 // leaves that were made
+	Evictions int64 // leaves that went for others
+}
+
+// Stats returns those of a.
+func (a *Authority) Stats() Stats {
+	a.cache.mu.Lock()
+	defer a.cache.mu.Unlock()
+	s := a.cache.stats
+	s.Entries, s.Size = a.cache.order.Len(), a.cache.size
+	return s
 }
 
 type entry struct {
@@ -55,6 +76,7 @@ func (c *cache) get(ctx context.Context, id leafID, fits func(*leaf) bool, mint 
 		if e := c.entries[id]; e != nil {
 			if l := e.Value.(*entry).leaf; fits(l) {
 				c.order.MoveToFront(e)
+				c.stats.Hits++
 				c.mu.Unlock()
 				return l, nil
 			}
@@ -64,6 +86,7 @@ func (c *cache) get(ctx context.Context, id leafID, fits func(*leaf) bool, mint 
 			id.name = strings.Clone(id.name) // it may be a piece of a caller's larger buffer
 			f = &flight{done: make(chan struct{})}
 			c.flights[id] = f
+			c.stats.Misses++
 			c.mu.Unlock()
 			return c.fly(id, f, mint)
 		}
@@ -77,6 +100,9 @@ func (c *cache) get(ctx context.Context, id leafID, fits func(*leaf) bool, mint 
 		// A flight for another origin certificate, or one that failed on it, need not be the
 		// end for this one: go round, and mint if still necessary.
 		if f.leaf != nil && fits(f.leaf) {
+			c.mu.Lock()
+			c.stats.Hits++
+			c.mu.Unlock()
 			return f.leaf, nil
 		}
 	}
@@ -86,6 +112,9 @@ func (c *cache) fly(id leafID, f *flight, mint func() (*leaf, error)) (_ *leaf, 
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if f.leaf != nil {
+			c.stats.Minted++
+		}
 		if c.flights[id] == f { // not purged meanwhile
 			delete(c.flights, id)
 			if f.leaf != nil {
@@ -107,6 +136,7 @@ func (c *cache) add(id leafID, l *leaf) {
 	}
 	c.entries[id] = c.order.PushFront(&entry{id, l})
 	if c.order.Len() > c.size {
+		c.stats.Evictions++
 		last := c.order.Back()
 		c.order.Remove(last)
 		delete(c.entries, last.Value.(*entry).id)

@@ -155,6 +155,10 @@ func TestCacheIsBounded(t *testing.T) {
 	if mints != names+1 {
 		t.Errorf("%d mintings: the most used name was thrown out", mints)
 	}
+	a := &Authority{cache: c}
+	if got, want := a.Stats(), (Stats{size, size, names/100 - 1, names + 1, names + 1, names + 1 - size}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
 }
 
 func TestLeafRenewal(t *testing.T) {

@@ -87,7 +87,7 @@ func checkDir(dir string) (owner uint32, err error) {
 // readFile reads a file of the authority; a secret one must be private. The check is made on
 // the open file, so it is of the file that is read.
 func readFile(path string, secret bool, dirOwner uint32) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // or a pipe would be waited for
 	if err != nil {
 		return nil, accessError(path, err)
 	}

@@ -128,7 +128,7 @@ func (l *loader) keyAt(path string, cert *x509.Certificate, open bool) (k keyFil
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return k, l.broken(k.path, oneLine(err))
+		return k, l.lost(k.path, oneLine(err))
 	}
 	signer, ok := parsed.(crypto.Signer)
 	if !ok {
@@ -141,7 +141,7 @@ func (l *loader) keyAt(path string, cert *x509.Certificate, open bool) (k keyFil
 // belongs sees to it that key, which is at path, is that of cert; nil is any certificate.
 func (l *loader) belongs(key crypto.Signer, path string, cert *x509.Certificate) error {
 	if cert != nil && !samePublic(key.Public(), cert.PublicKey) {
-		return l.broken(path, "not the key of "+strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))+".crt")
+		return l.lost(path, "not the key of "+strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))+".crt")
 	}
 	return nil
 }

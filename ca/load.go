@@ -229,7 +229,7 @@ func (l *loader) complete(prefix string) error {
 		missing = "issuing-rsa.key"
 	}
 	if missing != "" {
-		return l.broken(l.path(prefix+missing), "missing, though other files of the authority are there")
+		return l.lost(l.path(prefix+missing), "missing, though other files of the authority are there")
 	}
 	return nil
 }
@@ -237,6 +237,15 @@ func (l *loader) complete(prefix string) error {
 // broken is a fault that no change of modes mends.
 func (l *loader) broken(path, problem string) *Error {
 	return &Error{Path: path, Problem: problem, Hint: "restore it from a backup, or begin anew: " + anew(l.dir)}
+}
+
+// lost is a file that is missing or of no use. An issuer's can be made anew where the root's key is.
+func (l *loader) lost(path, problem string) *Error {
+	e := l.broken(path, problem)
+	if strings.HasPrefix(filepath.Base(path), "issuing-") {
+		e.Hint = "restore it from a backup, or framegate ca rotate --dir " + shellWord(l.dir) + "; devices need nothing new"
+	}
+	return e
 }
 
 // anew is the command that replaces an authority, keeping the old one.
@@ -279,15 +288,15 @@ func (l *loader) certs(name string) ([]*x509.Certificate, error) {
 		block, rest = pem.Decode(rest)
 		switch {
 		case block == nil && len(certs) == 0:
-			return nil, l.broken(shown, "not PEM")
+			return nil, l.lost(shown, "not PEM")
 		case block == nil || len(certs) > maxBetween:
 			return nil, l.broken(shown, "something follows the first PEM block")
 		case block.Type != certBlock:
-			return nil, l.broken(shown, fmt.Sprintf("holds a %.40q, want a %q", block.Type, certBlock))
+			return nil, l.lost(shown, fmt.Sprintf("holds a %.40q, want a %q", block.Type, certBlock))
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, l.broken(shown, oneLine(err))
+			return nil, l.lost(shown, oneLine(err))
 		}
 		certs = append(certs, cert)
 	}
@@ -329,11 +338,11 @@ func (l *loader) onlyBlock(path, blockType string, data []byte) ([]byte, error) 
 	block, rest := pem.Decode(data)
 	switch {
 	case block == nil:
-		return nil, l.broken(path, "not PEM")
+		return nil, l.lost(path, "not PEM")
 	case block.Type != blockType:
 		return nil, l.broken(path, fmt.Sprintf("holds a %.40q, want a %q", block.Type, blockType))
 	case strings.TrimSpace(string(rest)) != "":
-		return nil, l.broken(path, "something follows the first PEM block")
+		return nil, l.lost(path, "something follows the first PEM block")
 	}
 	return block.Bytes, nil
 }

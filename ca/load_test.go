@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -82,7 +83,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "root key readable by all", damage: chmod("root.key", 0o644), file: "root.key", problem: "mode 0644", hint: "chmod 600 DIR/root.key"},
 		{name: "directory open", damage: chmod("", 0o750), problem: "mode 0750", hint: "chmod 700 DIR"},
 
-		{name: "issuer's key is another's", damage: swap("issuing-ecdsa.key"), file: "issuing-ecdsa.key", problem: "not the key of issuing-ecdsa.crt", hint: "ca init --dir DIR"},
+		{name: "issuer's key is another's", damage: swap("issuing-ecdsa.key"), file: "issuing-ecdsa.key", problem: "not the key of issuing-ecdsa.crt", hint: "framegate ca rotate --dir DIR; devices need nothing new"},
 		{name: "root's key is another's", damage: swap("root.key"), file: "root.key", problem: "not the key of root.crt", hint: "ca init --dir DIR"},
 		{name: "issuer of another root", damage: swap("issuing-ecdsa.key", "issuing-ecdsa.crt"), file: "issuing-ecdsa.crt", problem: "not an issuer under root.crt", hint: "ca init --dir DIR"},
 		{name: "another root", damage: swap("root.crt", "root.key"), file: "issuing-ecdsa.crt", problem: "not an issuer under root.crt", hint: "mv DIR DIR.old && "},
@@ -93,7 +94,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "root expired", later: 3660 * 24 * time.Hour, file: "root.crt", problem: "expired on", hint: "install the new root"},
 		{name: "clock before the root", later: -48 * time.Hour, file: "root.crt", problem: "not valid before", hint: "clock"},
 
-		{name: "part missing", damage: remove("issuing-rsa.crt"), file: "issuing-rsa.crt", problem: "missing", hint: "mv DIR DIR.old"},
+		{name: "part missing", damage: remove("issuing-rsa.crt"), file: "issuing-rsa.crt", problem: "missing", hint: "framegate ca rotate --dir DIR"},
 		{name: "root missing", damage: remove("root.crt"), file: "root.crt", problem: "missing", hint: "backup"},
 		{name: "keys missing", damage: remove("issuing-rsa.key", "issuing-ecdsa.key", "root.key"), file: "issuing-rsa.key", problem: "missing", hint: "backup"},
 		{name: "empty key", damage: write("issuing-ecdsa.key", ""), file: "issuing-ecdsa.key", problem: "not PEM", hint: "backup"},
@@ -101,6 +102,12 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "key in a certificate's place", damage: write("root.crt", garbage), file: "root.crt", problem: `"PRIVATE KEY", want a "CERTIFICATE"`, hint: "backup"},
 		{name: "garbage certificate", damage: write("issuing-rsa.crt", garbageCert), file: "issuing-rsa.crt", problem: "x509: malformed", hint: "backup"},
 		{name: "two blocks", damage: write("issuing-rsa.key", garbage+garbage), file: "issuing-rsa.key", problem: "something follows", hint: "backup"},
+		{name: "a pipe in place of a certificate", damage: func(t *testing.T, dir string) {
+			path := filepath.Join(dir, "root.crt")
+			if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, file: "root.crt", problem: "not a regular file", hint: "ls -l"},
 		{name: "a directory in place of a key", damage: func(t *testing.T, dir string) {
 			remove("issuing-ecdsa.key")(t, dir)
 			if err := os.Mkdir(filepath.Join(dir, "issuing-ecdsa.key"), 0o700); err != nil {

@@ -1,7 +1,6 @@
 package mitm
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/elazarl/goproxy"
+
+	"framegate/mitm/chain"
 )
 
 // roundTrip is goproxy's way to the server.
@@ -20,12 +21,15 @@ func roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
 	trace := r.Context().Value(traceKey{}).(*exchangeTrace)
 	resp, err := x.transport.RoundTrip(r)
 	trace.answered()
-	var verify *tls.CertificateVerificationError
-	var refused *badHead
+	var verify *chain.Error
+	fault := x.conn.fault()
+	status, reason := refusal(fault)
 	switch {
-	case err != nil && errors.As(x.conn.fault(), &refused):
-		trace.cut = refused
-		return errorResponse(r, http.StatusBadRequest, "framegate: "+refused.reason), nil
+	case err != nil && status != 0:
+		trace.cut = fault
+		resp := errorResponse(r, status, "framegate: "+reason)
+		resp.Header.Set("Connection", "close")
+		return resp, nil
 	case err != nil:
 		trace.cut = err
 		if errors.As(err, &verify) {
@@ -89,6 +93,7 @@ type exchangeTrace struct {
 
 	mu      sync.Mutex // the transport's goroutine may outlive the round trip
 	interim bool       // interim answers may be passed on
+	count   int        // of interim answers
 }
 
 // answered ends the time of interim answers.
@@ -105,6 +110,9 @@ func (t *exchangeTrace) hooks() *httptrace.ClientTrace {
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			t.mu.Lock()
 			defer t.mu.Unlock()
+			if t.count++; t.count > maxInterim {
+				return errInterim
+			}
 			// RFC 9110, Section 15.2: "a server MUST NOT send a 1xx response to
 			// an HTTP/1.0 client"
 			if code == http.StatusContinue || !t.interim {
@@ -127,6 +135,7 @@ type statusWriter struct {
 	http.ResponseWriter
 	status int
 	stream bool
+	failed error // of writing
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -142,6 +151,9 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	if w.stream && err == nil {
 		err = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	if err != nil {
+		w.failed = err
 	}
 	return n, err
 }

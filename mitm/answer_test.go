@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"framegate/audit"
+	"framegate/mitm/chain"
 )
 
 // lines returns the fields of a head, sorted.
@@ -303,7 +304,7 @@ func TestRedial(t *testing.T) {
 	if got := g.destinations(); !slices.Equal(got, []string{o.addr.String()}) {
 		t.Errorf("dialled %v", got)
 	}
-	if list := g.ledger.of(audit.TLSFail); len(list) != 1 || !strings.HasPrefix(list[0].Reason, tlsExpired+": ") {
+	if list := g.ledger.of(audit.TLSFail); len(list) != 1 || !strings.HasPrefix(list[0].Reason, string(chain.Expired)+": ") {
 		t.Errorf("%s", g.ledger)
 	}
 }

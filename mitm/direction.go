@@ -26,7 +26,10 @@ type direction struct {
 	late  error   // came with the last bytes, counts when they are done
 
 	stream *streamed // a message over Hold, of which a part has come
+	since  time.Time // when the part came that is held of a message; zero: none is, or nobody counts
 	pass   *pass     // of the batch
+
+	fragments bool // some are held
 
 	takeover bool // compressed messages build on those before them
 	behind   bool // the receiver lacks one that later ones build on
@@ -67,7 +70,11 @@ func (d *direction) carry() error {
 			return err
 		}
 		if !d.relay.closing.Load() && !d.closed.Load() {
-			n, err := d.batch(d.in)
+			now := time.Now()
+			n, err := d.batch(d.in, now)
+			if d.relay.ws.tap != nil {
+				d.tap(now, n)
+			}
 			d.consume(n)
 			if err != nil && !d.relay.closing.Load() {
 				return err
@@ -154,12 +161,13 @@ func (d *direction) limitSilence() {
 
 // batch judges all messages that are whole in b, records them and forwards
 // those which may pass, and returns how many bytes of b it is done with.
-func (d *direction) batch(b []byte) (n int, err error) {
+func (d *direction) batch(b []byte, now time.Time) (n int, err error) {
 	if p := d.relay.proxy.Policy(); p != d.policy && d.stream == nil {
 		d.policy, d.scope = p, p.Scope(d.relay.ws.Upgrade)
 	}
-	p := d.newPass()
+	p := d.newPass(now)
 	defer p.free()
+	before := d.messages
 	start := 0 // b[start:n] may pass, for all that is known, and has not left yet
 	// send makes it leave, unless the verdict on the parts in it is against that.
 	send := func() (end *ending) {
@@ -191,8 +199,10 @@ func (d *direction) batch(b []byte) (n int, err error) {
 			end = send()
 			n += k
 			start = n
+			d.fragments = true
 			continue
 		case m.Part != frames.Whole:
+			d.fragments = false
 			if p.part(&m) { // the first: what is before it has its verdict
 				p.forward(b[start:n])
 				start = n
@@ -230,6 +240,7 @@ func (d *direction) batch(b []byte) (n int, err error) {
 			start = n + k
 		}
 		n += k
+		d.fragments = d.fragments && m.Opcode.IsControl()
 		if m.Opcode == frames.Close && end == nil {
 			d.seenClose(m.Data)
 		}
@@ -237,6 +248,7 @@ func (d *direction) batch(b []byte) (n int, err error) {
 	if end == nil {
 		end = send()
 	}
+	p.measure(before, n < len(b))
 	err = p.flush()
 	if end != nil {
 		d.relay.offend(d.dir, *end, end.reason)
@@ -245,9 +257,9 @@ func (d *direction) batch(b []byte) (n int, err error) {
 }
 
 // newPass begins the work on a batch.
-func (d *direction) newPass() *pass {
+func (d *direction) newPass(now time.Time) *pass {
 	p := passes.Get().(*pass)
-	p.direction, p.now = d, time.Now()
+	p.direction, p.now = d, now
 	d.pass = p
 	return p
 }

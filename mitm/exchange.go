@@ -3,12 +3,14 @@ package mitm
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -58,7 +60,7 @@ func (f *flow) exchanges(head *requestHead) (upgrade *requestHead, err error) {
 	x := newExchange(f, c)
 	defer x.close()
 	s := &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { defer c.finished(); x.serve(w, r, c.current()) }),
+		Handler:           http.HandlerFunc(x.next),
 		ReadHeaderTimeout: f.proxy.handshakeTimeout(),
 		IdleTimeout:       keepAlive,
 		MaxHeaderBytes:    maxHead + 4096,
@@ -66,7 +68,12 @@ func (f *flow) exchanges(head *requestHead) (upgrade *requestHead, err error) {
 		BaseContext:       func(net.Listener) context.Context { return f.ctx },
 	}
 	ln := &oneConn{conn: c, closed: make(chan struct{})}
-	c.onClose = sync.OnceFunc(func() { close(ln.closed) })
+	s.ConnState = func(_ net.Conn, state http.ConnState) {
+		// Not before: a write that fails closes the connection, and the handler goes on.
+		if state == http.StateClosed {
+			close(ln.closed)
+		}
+	}
 	s.Serve(ln)
 	f.phase()
 	if !c.served {
@@ -74,6 +81,9 @@ func (f *flow) exchanges(head *requestHead) (upgrade *requestHead, err error) {
 		f.recordRefusal(c.head, http.StatusBadRequest, "the HTTP engine refused the request")
 	}
 	f.refuseHead(c.err)
+	if c.ended() && !f.reset {
+		f.linger()
+	}
 	return c.upgrade, cmp.Or(c.err, c.fault())
 }
 
@@ -148,9 +158,30 @@ func (x *exchange) close() {
 	x.transport.CloseIdleConnections()
 }
 
+// next serves the exchange that net/http's server has come to.
+func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
+	head := x.conn.current()
+	if head == nil {
+		panic(http.ErrAbortHandler)
+	}
+	body := &exchangeBody{ReadCloser: r.Body, conn: x.conn}
+	body.whole.Store(r.ContentLength == 0)
+	defer func() { x.conn.finished(body.whole.Load()) }()
+	if r.ContentLength != 0 {
+		// net/http's server goes on by its own request, and not by this copy.
+		r = r.WithContext(r.Context())
+		r.Body = body
+	}
+	x.serve(w, r, head)
+}
+
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request, head *requestHead) {
 	f := x.flow
 	status, reason := f.admit(head)
+	if status == 0 && f.local {
+		x.serveLocal(w, r, head)
+		return
+	}
 	if status == 0 && !forward(r, head, f) {
 		status, reason = http.StatusBadRequest, "request target cannot be forwarded as it is written"
 	}
@@ -171,6 +202,9 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request, head *requestHe
 	f.proxy.engine.ServeHTTP(sw, r)
 	record := f.recordRequest
 	switch {
+	case errors.Is(sw.failed, os.ErrDeadlineExceeded):
+		// Or what the socket holds would wait for the client for minutes more.
+		reason, trace.broken = "the client does not read", true
 	case trace.cut == nil:
 	case x.conn.fault() != nil:
 		record, reason = f.recordRefusal, trace.cut.Error()

@@ -2,12 +2,15 @@ package mitm
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +21,6 @@ type exchangeConn struct {
 	net.Conn // what the leg carries plaintext by
 	leg      *leg
 	flow     *flow
-	onClose  func()
 
 	mu       sync.Mutex
 	quiet    sync.Cond // the deadline has changed
@@ -28,6 +30,7 @@ type exchangeConn struct {
 	body     body
 	served   bool // the exchange has reached the handler
 	done     bool // the handler is done with it
+	over     bool // no exchange may follow this one
 	upgrade  *requestHead
 	err      error // why there is no next head
 	bad      error // what is wrong with a body; the answer to it says so
@@ -41,18 +44,41 @@ func (c *exchangeConn) begin(head *requestHead) {
 	c.rest = fmt.Appendf(nil, "%s / HTTP/1.%d\r\n%s", head.method, head.minor, fields)
 }
 
-// current returns the head of the exchange that the handler begins with.
+// current returns the head of the exchange that the handler begins with. It is
+// nil if net/http's server has made out a request where there is none.
 func (c *exchangeConn) current() *requestHead {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.served || c.over {
+		c.over = true
+		return nil
+	}
 	c.served = true
 	return c.head
 }
 
-// finished is called when the handler is done with an exchange.
-func (c *exchangeConn) finished() {
+// finished is called when the handler is done with an exchange; whole says
+// whether it has seen the end of the body. If not, nobody can tell where
+// net/http's server takes the next head to begin, and so there is no next.
+func (c *exchangeConn) finished(whole bool) {
 	c.mu.Lock()
 	c.done = true
+	c.over = c.over || !whole || !c.body.done()
+	c.mu.Unlock()
+}
+
+// ended reports whether no exchange may follow.
+func (c *exchangeConn) ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over
+}
+
+// blame says that net/http finds fault with the body that is being read, and
+// for which reason; what was found before stands.
+func (c *exchangeConn) blame(err error) {
+	c.mu.Lock()
+	c.bad = cmp.Or(c.bad, err)
 	c.mu.Unlock()
 }
 
@@ -76,6 +102,9 @@ func (c *exchangeConn) ready() bool {
 
 // Read implements net.Conn. Of net/http's server one goroutine reads at a time.
 func (c *exchangeConn) Read(p []byte) (int, error) {
+	if c.ended() {
+		return 0, io.EOF
+	}
 	if len(c.rest) == 0 && c.body.done() {
 		if !c.ready() {
 			return c.waitForEnd()
@@ -92,16 +121,43 @@ func (c *exchangeConn) Read(p []byte) (int, error) {
 	if err := c.fault(); err != nil {
 		return 0, err
 	}
+	c.readBodyBy(time.Now().Add(c.flow.proxy.stall))
 	n, err := c.leg.Read(p)
 	k, bad := c.body.consume(p[:n])
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.flow.ctx.Err() == nil && c.readBodyBy(time.Time{}) {
+		bad = errStalled
+	}
 	if bad != nil {
-		c.mu.Lock()
-		c.bad = bad
-		c.mu.Unlock()
+		c.blame(bad)
 		return 0, bad // and none of it, or the server would make out a fault of its own
 	}
 	c.leg.unread(p[k:n])
+	c.readBodyBy(time.Time{})
 	return k, err
+}
+
+// stall is how long an exchange may go without a single byte of a body that is
+// being read from the client or written to it. Servers take a minute (nginx's
+// client_body_timeout and send_timeout).
+const stall = time.Minute
+
+var errStalled = errors.New("the request body does not go on")
+
+// readBodyBy sets the deadline of reading from a body, unless the server has one
+// of its own in force, and reports whether it did.
+func (c *exchangeConn) readBodyBy(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deadline.IsZero() {
+		c.flow.readBy(t)
+	}
+	return c.deadline.IsZero()
+}
+
+// Write implements net.Conn. A client that does not read has an end, too.
+func (c *exchangeConn) Write(p []byte) (int, error) {
+	c.flow.writeBy(time.Now().Add(c.flow.proxy.stall))
+	return c.Conn.Write(p)
 }
 
 // nextHead reads the head of the next exchange. Waiting for its first byte is
@@ -196,9 +252,7 @@ func (c *exchangeConn) CloseWrite() error {
 
 // Close implements net.Conn. The flow closes the socket itself.
 func (c *exchangeConn) Close() error {
-	c.SetReadDeadline(time.Unix(1, 0))
-	c.onClose()
-	return nil
+	return c.SetReadDeadline(time.Unix(1, 0))
 }
 
 // oneConn is a listener that accepts one connection and ends with it.
@@ -219,3 +273,22 @@ func (l *oneConn) Accept() (net.Conn, error) {
 
 func (l *oneConn) Close() error   { return nil }
 func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
+
+// An exchangeBody is the body of a request as the transport reads it.
+type exchangeBody struct {
+	io.ReadCloser
+	conn  *exchangeConn
+	whole atomic.Bool // its end was seen
+}
+
+func (b *exchangeBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var network net.Error
+	switch {
+	case err == io.EOF:
+		b.whole.Store(true)
+	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, http.ErrBodyReadAfterClose) && !errors.As(err, &network):
+		b.conn.blame(bad("the HTTP engine refused the body"))
+	}
+	return n, err
+}

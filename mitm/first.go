@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -45,26 +47,35 @@ func (f first) name() string {
 
 // classify tells TLS and HTTP from everything else by the first bytes b.
 //
-// A TLS record of a handshake starts with 22 and the major version 3
-// (RFC 8446, Section 5.1). An HTTP request line is text and ends in the version
+// A TLS record starts with its type and a version, which "MUST be ignored for
+// all purposes" (RFC 8446, Section 5.1): there are servers that take a hello
+// under any, as crypto/tls takes all below 16, and one after a warning alert.
+// There are those, too, that take a ClientHello of SSL 2.0 and go on with TLS
+// (RFC 5246, Appendix E.2). An HTTP request line is text and ends in the version
 // (RFC 9112, Section 3); SSH, SMTP and their like are text, too, so that the
 // whole first line has to be seen. Letter case, white space and line ends are
-// taken loosely here: what a lax server might take for HTTP must go to the
-// strict parser and fail there, and not pass as something else. More bytes
+// taken loosely here: what a lax server might take for TLS or HTTP must go to
+// the strict parser and fail there, and not pass as something else. More bytes
 // never change an answer that was given for fewer.
 func classify(b []byte) speech {
 	if len(b) == 0 {
 		return speechUnknown
 	}
-	if b[0] == 22 {
+	switch {
+	case b[0] >= recordChangeCipherSpec && b[0] <= recordApplicationData:
 		switch {
 		case len(b) == 1:
 			return speechUnknown
-		case b[1] == 3:
+		case b[1] < 16:
 			return speechTLS
 		}
 		return speechOther
+	case b[0]&0x80 != 0:
+		if s := classifySSL2(b); s != speechOther || !oddBlank(b[0]) {
+			return s
+		}
 	}
+	b = spaced(b)
 	text := bytes.TrimLeft(b, blank+"\n")
 	line, _, whole := bytes.Cut(text, []byte("\n"))
 	if requestLike.Match(line) {
@@ -90,9 +101,53 @@ func classify(b []byte) speech {
 	return speechUnknown
 }
 
+// The first and the last content type of TLS (RFC 8446, Section 5.1).
+const (
+	recordChangeCipherSpec = 20
+	recordApplicationData  = 23
+)
+
+// classifySSL2 tells a ClientHello of SSL 2.0 from everything else that begins
+// with the high bit: the length of the record, the message type, and the version
+// that is asked for, that of SSL 2.0 itself or one of TLS. No text begins so.
+func classifySSL2(b []byte) speech {
+	if len(b) > 5 {
+		b = b[:5]
+	}
+	for _, version := range []string{"\x00\x02", "\x03"} {
+		want := "\x01" + version
+		got := string(b[min(2, len(b)):])
+		switch {
+		case strings.HasPrefix(got, want):
+			return speechTLS
+		case strings.HasPrefix(want, got):
+			return speechUnknown
+		}
+	}
+	return speechOther
+}
+
 // blank is what a lax server may take for the space in a request line
 // (RFC 9112, Section 3).
 const blank = " \t\v\f\r"
+
+// oddBlank says what is white space to Python's http.server besides, which splits
+// the line as ISO 8859-1.
+func oddBlank(c byte) bool { return c >= 0x1c && c <= 0x1f || c == 0x85 || c == 0xa0 }
+
+// spaced returns b with spaces in place of odd blanks.
+func spaced(b []byte) []byte {
+	if !slices.ContainsFunc(b, oddBlank) {
+		return b
+	}
+	b = slices.Clone(b)
+	for i, c := range b {
+		if oddBlank(c) {
+			b[i] = ' '
+		}
+	}
+	return b
+}
 
 const (
 	// maxMethod bounds the method; the longest that is registered has 17 letters.
@@ -219,6 +274,10 @@ func (f *flow) clientHello() (*tls.ClientHelloInfo, error) {
 	}).HandshakeContext(context.WithoutCancel(f.ctx))
 	if !errors.Is(err, errHelloRead) {
 		f.down.wire.Write(rec.wrote)
+		var alien tls.RecordHeaderError
+		if errors.As(err, &alien) && len(rec.wrote) == 0 { // crypto/tls has no alert for it
+			f.alert(alertProtocolVersion)
+		}
 		f.tlsFail(tlsClientHello, err)
 		return nil, err
 	}

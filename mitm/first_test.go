@@ -26,13 +26,31 @@ func TestClassify(t *testing.T) {
 		{"\x16", speechUnknown},
 		{"\x16\x03", speechTLS},
 		{"\x16\x03\x01garbage", speechTLS},
-		{"\x16\x04", speechOther},
-		{"\x80\x2e\x01\x00\x02", speechOther}, // SSLv2
+		{"\x16\x05\x01", speechTLS}, // a version that is ignored
+		{"\x16\x10\x01", speechOther},
+		{"\x15\x03\x01\x00\x02\x01\x5a", speechTLS}, // a warning, which a hello may follow
+		{"\x14\x03\x03\x00\x01\x01", speechTLS},
+		{"\x17", speechUnknown},
+		{"\x18\x03\x03", speechOther},
+		{"\x80\x2e\x01\x00\x02", speechTLS}, // SSL 2.0
+		{"\x81\x03\x01\x03\x03", speechTLS}, // a hello for TLS in its form
+		{"\x80\x2e\x01\x00", speechUnknown},
+		{"\x80\x2e\x01", speechUnknown},
+		{"\x80", speechUnknown},
+		{"\xff\xfb\x01\xff\xfb", speechOther}, // telnet
+		{"\x80\x2e\x02", speechOther},
+		{"\x80\x2e\x01\x00\x03", speechOther},
 		{"GET / HTTP/1.1\r\n", speechHTTP},
 		{"GET /", speechHTTP},
 		{"get \t /", speechHTTP},
 		{"GET\v/\fHTTP/1.1\r\n", speechHTTP},
 		{" GET / HTTP/1.1\r\n", speechHTTP},
+		{"GET\x1c/\x1fHTTP/1.1\r\n", speechHTTP}, // Python's http.server takes these
+		{"\xa0GET\x85/\xa0HTTP/1.1\r\n", speechHTTP},
+		{"\x1eX\xa0y\x85HTTP/1.1\r\n", speechHTTP},
+		{"\xa0", speechUnknown},
+		{"\xa0\x2e\x01\x03", speechTLS},
+		{"\x1f\x8b\x08", speechOther}, // gzip
 		{"\r\n\r\nGET / HTTP/1.1\r\n", speechHTTP},
 		{"\nGET / HTTP/1.1\n", speechHTTP},
 		{"GET http://a/ HTTP/1.1\r\n", speechHTTP},
@@ -279,6 +297,9 @@ func TestSplitClientHello(t *testing.T) {
 			}
 			return parts
 		},
+		// crypto/tls takes these, and so do servers made with it.
+		"version": func(b []byte) [][]byte { return [][]byte{{22, 5}, b[2:]} },
+		"warning": func(b []byte) [][]byte { return [][]byte{{21, 3, 1, 0, 2, 1, 90}, b} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tls.Client(&firstWrite{Conn: g.dial(), cut: cut}, g.trust(originName))
@@ -288,8 +309,11 @@ func TestSplitClientHello(t *testing.T) {
 			c.Close()
 		})
 	}
-	if e := g.ended(2); e.State != audit.StateInspected || e.SNI != originName {
-		t.Errorf("%+v", e)
+	g.ended(4)
+	for _, e := range g.ledger.of(audit.ConnClose) {
+		if e.State != audit.StateInspected || e.SNI != originName {
+			t.Errorf("%+v", e)
+		}
 	}
 }
 
@@ -364,6 +388,9 @@ func TestBadClientHello(t *testing.T) {
 		"\x16\x03\x01\x00\x08\x01\x00\x00\x04\x03\x03\x00\x00",   // a ClientHello cut off
 		"\x16\x03\x01\x00\x04\x02\x00\x00\x00",                   // a ServerHello
 		"\x16\x03\x01\x00\x00" + "\x17\x03\x01\x00\x01\x00\x00x", // an empty record, and data
+		"\x14\x03\x03\x00\x01\x01",                               // change_cipher_spec before it
+		"\x80\x2e\x01\x00\x02" + strings.Repeat("x", 43),         // SSL 2.0
+		"\x81\x03\x01\x03\x03" + strings.Repeat("x", 256),        // TLS 1.2, in the form of SSL 2.0
 	} {
 		c := g.dial()
 		send(t, c, s)
@@ -376,7 +403,7 @@ func TestBadClientHello(t *testing.T) {
 			t.Errorf("%q: %+v", s, e)
 		}
 	}
-	if len(g.ledger.of(audit.TLSFail)) != 5 || len(g.ledger.of(audit.ConnBypass)) != 0 || len(g.destinations()) != 0 {
+	if len(g.ledger.of(audit.TLSFail)) != 8 || len(g.ledger.of(audit.ConnBypass)) != 0 || len(g.destinations()) != 0 {
 		t.Errorf("dialled %v\n%s", g.destinations(), g.ledger)
 	}
 }

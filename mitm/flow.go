@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -11,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,18 +23,26 @@ import (
 type flow struct {
 	proxy  *Proxy
 	ctx    context.Context
+	cancel context.CancelCauseFunc
+	place  *list.Element // among the half-open
 	id     string
 	client netip.AddrPort
 	server netip.AddrPort // the original destination
 	sni    string
+	target string            // what the client asked an explicit proxy for, if that was a name
+	ech    bool              // the ClientHello may hide another name than sni
 	host   string            // SNI, else the Host of the last request; normalised
 	origin *x509.Certificate // what the server was verified by; nil on a plain connection
+	local  bool              // the host is the gateway itself
+	learn  bool              // sni may come to be bypassed for the client
+	offer  offer             // what a server may be offered on a connection with TLS
 
 	down  leg   // the client's side
 	up    *leg  // the server's side; nil until it is needed
 	idle  bool  // up is unused, or between two exchanges
 	spare *wire // dialled, nothing sent yet
 
+	shard   *statsShard // nil: nobody counts
 	state   string
 	rules   []string
 	reason  string
@@ -61,6 +69,7 @@ func (p *Proxy) accept(ctx context.Context, c net.Conn, dst netip.AddrPort) (*fl
 	p.init.Do(p.setUp)
 	f := &flow{proxy: p, ctx: ctx, id: newID(), server: netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), state: audit.StateFailed}
 	f.client = addrPort(c.RemoteAddr())
+	f.target = targetOf(ctx)
 	w, err := wireOf(c)
 	if err != nil {
 		c.Close()
@@ -73,8 +82,11 @@ func (p *Proxy) accept(ctx context.Context, c net.Conn, dst netip.AddrPort) (*fl
 		p.log().Error("connection refused", "client", f.client, "server", f.server, "err", err)
 		return nil, err
 	}
+	f.shard = p.Stats.open()
 	f.phase()
-	f.stopped = context.AfterFunc(ctx, f.cut)
+	f.ctx, f.cancel = context.WithCancelCause(ctx)
+	f.stopped = context.AfterFunc(f.ctx, f.cut)
+	f.place = p.halfOpen.enter(f.cancel, p.MaxHalfOpen)
 	return f, nil
 }
 
@@ -107,6 +119,14 @@ func (f *flow) readBy(t time.Time) {
 	}
 }
 
+// writeBy gives writing to the client another deadline.
+func (f *flow) writeBy(t time.Time) {
+	f.down.wire.SetWriteDeadline(t)
+	if f.ctx.Err() != nil {
+		f.cut()
+	}
+}
+
 // errEnd ends a connection in good order; the stage that returns it has set
 // the state.
 var errEnd = errors.New("end of the connection")
@@ -134,6 +154,8 @@ func (f *flow) end(err error) {
 		}
 	}
 	f.closeEntry()
+	f.established()
+	f.cancel(nil)
 }
 
 // closeEntry closes the ledger entry.
@@ -144,12 +166,13 @@ func (f *flow) closeEntry() {
 	e := f.event(audit.ConnClose)
 	e.State, e.Rules, e.Reason, e.Totals = f.state, f.rules, f.reason, f.totals
 	f.record(e)
+	f.proxy.Stats.close(f.state, f.totals)
 }
 
 // plainError is plainError for an error that cut may have caused.
 func (f *flow) plainError(err error) string {
 	if f.ctx.Err() != nil {
-		err = context.Canceled
+		err = context.Cause(f.ctx)
 	}
 	return plainError(err)
 }
@@ -190,11 +213,14 @@ func (f *flow) record(events ...audit.Event) error {
 
 // decide asks the policy about the connection and records the answer.
 func (f *flow) decide(first first) policy.Decision {
-	f.host = hostOnly(first.name())
+	f.host = policy.NormalHost(first.name())
 	if first.speech == speechTLS {
-		f.sni = f.host
+		f.sni, f.ech = f.host, hasECH(first.hello)
 	}
-	d := f.proxy.Policy().Connection(policy.Flow{Client: f.client, Server: f.server, Host: f.host})
+	if f.local = f.proxy.Local.is(f.host); f.local { // before any rule, see Local
+		return policy.Decision{}
+	}
+	d := f.proxy.Policy().Connection(policy.Flow{Client: f.client, Server: f.server, Host: f.host, ECH: f.ech})
 	if first.speech == speechOther && d.Action == policy.Inspect && d.Rule != "" {
 		// A rule demands what cannot be done.
 		d.Action = policy.Block
@@ -202,6 +228,17 @@ func (f *flow) decide(first first) policy.Decision {
 	}
 	if d.Rule != "" {
 		f.rules = []string{d.Rule}
+		f.proxy.Stats.hitConnection(d.Rule)
+	}
+	// A rule that says inspect means it, and what may be the name of a front is
+	// nothing to learn from.
+	f.learn = d == policy.Decision{} && f.sni != "" && !f.ech
+	if until := f.pinned(); !until.IsZero() {
+		d = policy.Decision{Action: policy.Bypass, Rule: tlsPinned}
+		f.reason = tlsPinned + ": the client rejects our certificate, bypassed until " + until.UTC().Format(time.RFC3339)
+	}
+	if d.Action == policy.Bypass {
+		f.markECH()
 	}
 	return d
 }
@@ -269,12 +306,4 @@ func addrPort(a net.Addr) netip.AddrPort {
 	}
 	ap := t.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// hostOnly normalises a host name: no port, no trailing dot, lower case.
-func hostOnly(s string) string {
-	if h, _, err := net.SplitHostPort(s); err == nil {
-		s = h
-	}
-	return strings.ToLower(strings.TrimSuffix(strings.Trim(s, "[]"), "."))
 }

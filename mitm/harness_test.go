@@ -23,6 +23,7 @@ import (
 
 	"framegate/audit"
 	"framegate/ca"
+	"framegate/mitm/chain"
 	"framegate/policy"
 )
 
@@ -102,7 +103,8 @@ func newGateway(t testing.TB, dst netip.AddrPort, rules string, adjust ...func(*
 	}
 	g.Proxy = &Proxy{
 		Certs: g.certs, Policy: g.policy.Load, Audit: g.ledger, Level: audit.Frames,
-		Roots: originPKI().roots, Log: slog.New(slog.DiscardHandler),
+		Trust: func() *chain.Trust { return originPKI().trust }, Log: slog.New(slog.DiscardHandler),
+		Stats: NewStats(),
 		Dialer: &net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -137,6 +139,9 @@ func newGateway(t testing.TB, dst netip.AddrPort, rules string, adjust ...func(*
 		cancel()
 		serving.Wait()
 		g.ledger.check(t)
+		if g.Proxy.Audit == audit.Sink(g.ledger) && !g.ledger.lost.Load() {
+			g.reconcile(t)
+		}
 		if !settles(func() bool { return goroutinesOf(g.addr) == "" }) {
 			t.Errorf("goroutines are left:\n%s", goroutinesOf(g.addr))
 		}
@@ -230,6 +235,7 @@ func (c *countedCerts) Leaf(ctx context.Context, name string, origin *x509.Certi
 // A ledger is an audit log in memory.
 type ledger struct {
 	fail atomic.Pointer[error] // what Record returns
+	lost atomic.Bool           // it has returned that
 
 	mu      sync.Mutex
 	events  []audit.Event
@@ -239,6 +245,7 @@ type ledger struct {
 // Record implements audit.Sink. It retains copies.
 func (l *ledger) Record(events ...audit.Event) error {
 	if err := l.fail.Load(); err != nil {
+		l.lost.Store(true)
 		return *err
 	}
 	l.mu.Lock()

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -56,7 +56,7 @@ func (h *head) tokens(name string) []string {
 		if strings.EqualFold(f.name, name) {
 			for t := range strings.SplitSeq(f.value, ",") {
 				if t = strings.Trim(t, " \t"); t != "" {
-					list = append(list, strings.ToLower(t))
+					list = append(list, lowerASCII(t))
 				}
 			}
 		}
@@ -72,6 +72,34 @@ func (h *head) has(name, token string) bool {
 		}
 	}
 	return false
+}
+
+// nominated returns a field of this head that Connection names as one for the
+// next hop alone, "" if there is none. A server that is itself a gateway takes
+// such a field out, and so would see another request than was judged.
+func (h *head) nominated() string {
+	for _, name := range h.tokens("Connection") {
+		switch name {
+		case "upgrade", "keep-alive", "close":
+			continue
+		}
+		if _, n := h.get(name); n > 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+// lowerASCII is strings.ToLower for the letters of HTTP: to fold any others
+// makes a K of a Kelvin sign, and a token of what is none to everybody else.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
 }
 
 // A badHead says why a head is refused. Servers differ in what they make of
@@ -113,25 +141,34 @@ func consumeHead(b []byte) (line string, h head, n int, err error) {
 		if rest == "" {
 			break
 		}
-		name, value, ok := strings.Cut(l, ":")
-		switch {
-		case l[0] == ' ' || l[0] == '\t':
-			// RFC 9112, Section 5.2: "A server that receives an obs-fold in a
-			// request message [...] MUST either reject the message [...]"
-			return "", head{}, 0, bad("folded header line")
-		case !ok:
-			return "", head{}, 0, bad("header line without a colon")
-		case !httpguts.ValidHeaderFieldName(name):
-			// RFC 9112, Section 5.1: "A server MUST reject, with a response
-			// status code of 400 (Bad Request), any received request message
-			// that contains whitespace between a header field name and colon."
-			return "", head{}, 0, bad("malformed header name")
-		case !httpguts.ValidHeaderFieldValue(value):
-			return "", head{}, 0, bad("control character in a header value")
+		f, err := parseField(l)
+		if err != nil {
+			return "", head{}, 0, err
 		}
-		h.fields = append(h.fields, field{name, strings.Trim(value, " \t")})
+		h.fields = append(h.fields, f)
 	}
 	return line, h, n, nil
+}
+
+// parseField parses one line of a head, or of the trailers.
+func parseField(l string) (field, error) {
+	name, value, ok := strings.Cut(l, ":")
+	switch {
+	case l[0] == ' ' || l[0] == '\t':
+		// RFC 9112, Section 5.2: "A server that receives an obs-fold in a
+		// request message [...] MUST either reject the message [...]"
+		return field{}, bad("folded header line")
+	case !ok:
+		return field{}, bad("header line without a colon")
+	case !httpguts.ValidHeaderFieldName(name):
+		// RFC 9112, Section 5.1: "A server MUST reject, with a response
+		// status code of 400 (Bad Request), any received request message
+		// that contains whitespace between a header field name and colon."
+		return field{}, bad("malformed header name")
+	case !httpguts.ValidHeaderFieldValue(value):
+		return field{}, bad("control character in a header value")
+	}
+	return field{name, strings.Trim(value, " \t")}, nil
 }
 
 // checkLines refuses what would let two readers disagree on where lines end.
@@ -250,8 +287,9 @@ func parseRequest(b []byte) (h *requestHead, n int, err error) {
 		return nil, 0, bad("Host differs from the request target")
 	}
 	// Of RFC 9110, Section 10.1.1 nothing but this is in use; the HTTP engine
-	// would answer anything else by itself.
-	if expect, n := h.get("Expect"); n > 0 && expect != "" && !h.has("Expect", "100-continue") {
+	// would answer anything else by itself, and servers find 100-continue in
+	// what is none.
+	if expect, n := h.get("Expect"); n > 1 || n == 1 && lowerASCII(expect) != "100-continue" {
 		return nil, 0, bad("Expect other than 100-continue")
 	}
 	if h.body, err = requestBody(h); err != nil {
@@ -260,92 +298,28 @@ func parseRequest(b []byte) (h *requestHead, n int, err error) {
 	return h, n, nil
 }
 
-// validHost reports whether s may be a Host: no user, path, query or fragment.
+// validHost reports whether s may be a Host, that is uri-host [ ":" port ]
+// (RFC 9110, Section 7.2): no user, path, query or fragment, and one colon, since
+// of two readers one may take what is behind the first for the port, and the
+// other what is behind the last.
 func validHost(s string) bool {
-	return httpguts.ValidHostHeader(s) && !strings.ContainsAny(s, "/?#@")
-}
-
-// requestBody tells from the head how the end of the body is found
-// (RFC 9112, Section 6.3), and refuses what is said in two ways.
-func requestBody(h *requestHead) (body, error) {
-	length, lengths := h.get("Content-Length")
-	coding, codings := h.get("Transfer-Encoding")
-	switch {
-	case codings > 0 && lengths > 0:
-		return body{}, bad("Content-Length beside Transfer-Encoding")
-	case lengths > 1:
-		return body{}, bad("more than one Content-Length")
-	case codings > 0 && h.minor == 0:
-		return body{}, bad("Transfer-Encoding in HTTP/1.0")
-	case codings > 1 || codings == 1 && !strings.EqualFold(coding, "chunked"):
-		return body{}, bad("Transfer-Encoding other than chunked")
-	case codings == 1:
-		return body{kind: bodyChunked}, nil
-	case lengths == 1:
-		n, err := parseLength(length)
-		return body{kind: bodyLength, left: n}, err
+	if !httpguts.ValidHostHeader(s) || strings.ContainsAny(s, "/?#@") {
+		return false
 	}
-	return body{}, nil
-}
-
-// parseLength parses a Content-Length: digits only, as RFC 9110, Section 8.6
-// has it.
-func parseLength(s string) (int64, error) {
-	n, err := strconv.ParseInt(s, 10, 63)
-	if err != nil || strings.TrimLeft(s, "0123456789") != "" {
-		return 0, bad("malformed Content-Length")
+	host, port := s, ""
+	if at := strings.LastIndexByte(s, ':'); at > strings.LastIndexByte(s, ']') {
+		if host, port = s[:at], s[at+1:]; host == "" {
+			return false
+		}
 	}
-	return n, nil
-}
-
-// A responseHead is the head of a response.
-type responseHead struct {
-	head
-	status int
-	minor  int
-}
-
-// parseResponse parses the response head at the start of b. It returns n == 0
-// and a nil error if b holds only part of it.
-func parseResponse(b []byte) (h *responseHead, n int, err error) {
-	line, hd, n, err := consumeHead(b)
-	if n == 0 || err != nil {
-		return nil, 0, err
+	if strings.Trim(port, "0123456789") != "" {
+		return false
 	}
-	h = &responseHead{head: hd}
-	version, rest, _ := strings.Cut(line, " ")
-	code, _, _ := strings.Cut(rest, " ")
-	switch version {
-	case "HTTP/1.1":
-		h.minor = 1
-	case "HTTP/1.0":
-	default:
-		return nil, 0, bad("response version is not HTTP/1.1 or HTTP/1.0")
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		a, err := netip.ParseAddr(strings.TrimSuffix(literal, "]"))
+		return err == nil && a.Is6() && strings.HasSuffix(literal, "]")
 	}
-	h.status, err = strconv.Atoi(code)
-	if err != nil || len(code) != 3 || h.status < 100 {
-		return nil, 0, bad("malformed status code")
-	}
-	return h, n, nil
-}
-
-// responseBody tells how the end of the body of the answer to a GET is found.
-func (h *responseHead) responseBody() (body, error) {
-	length, lengths := h.get("Content-Length")
-	coding, codings := h.get("Transfer-Encoding")
-	switch {
-	case h.status < 200 || h.status == 204 || h.status == 304:
-		return body{}, nil
-	case codings > 0 && lengths > 0, lengths > 1, codings > 1,
-		codings == 1 && !strings.EqualFold(coding, "chunked"), codings == 1 && h.minor == 0:
-		return body{}, bad("ambiguous length of the response")
-	case codings == 1:
-		return body{kind: bodyChunked}, nil
-	case lengths == 1:
-		n, err := parseLength(length)
-		return body{kind: bodyLength, left: n}, err
-	}
-	return body{kind: bodyUntilEOF}, nil
+	return !strings.ContainsAny(host, ":[]") && host != "." // which names nobody
 }
 
 // readHead reads from l until parse has found a whole head. What came behind

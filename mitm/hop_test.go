@@ -29,7 +29,10 @@ func newHop(t testing.TB, secure bool, adjust ...func(*Proxy)) *hop {
 		f(p)
 	}
 	p.init.Do(p.setUp)
-	h := &hop{flow: &flow{proxy: p, ctx: context.Background(), stopped: func() bool { return true }}}
+	h := &hop{flow: &flow{proxy: p, stopped: func() bool { return true }}}
+	h.ctx, h.cancel = context.WithCancelCause(context.Background())
+	h.shard = p.Stats.open()
+	h.place = p.halfOpen.enter(h.cancel, 0)
 	h.client, h.down.wire, h.taken[0] = newEnd(t, frames.ToServer)
 	h.up = &leg{}
 	h.server, h.up.wire, h.taken[1] = newEnd(t, frames.ToClient)

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"framegate/mitm/chain"
 )
 
 // originName is the name of every origin's certificate but a wrong one.
@@ -25,6 +27,7 @@ const originName = "origin.test"
 // A pki is what the origins of the tests are certified by.
 type pki struct {
 	roots *x509.CertPool
+	trust *chain.Trust
 	root  tls.Certificate
 	other tls.Certificate // a root that nobody trusts
 }
@@ -38,6 +41,7 @@ var originPKI = sync.OnceValue(func() *pki {
 	p.root = issue(ca, nil)
 	p.other = issue(ca, nil)
 	p.roots.AddCert(p.root.Leaf)
+	p.trust = &chain.Trust{Roots: p.roots}
 	return p
 })
 

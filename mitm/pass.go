@@ -21,8 +21,10 @@ type pass struct {
 	cut       bool           // what is forwarded ends within a frame
 	err       error
 	n         int
+	carried   carried // for the counts
 	events    [passSize]audit.Event
 	messages  [passSize]audit.Message
+	room      []byte // payloads in them
 }
 
 const passSize = 64
@@ -30,6 +32,8 @@ const passSize = 64
 var passes = sync.Pool{New: func() any { return new(pass) }}
 
 func (p *pass) free() {
+	p.direction.relay.shard.add(p.direction.dir, &p.carried)
+	p.carried = carried{}
 	p.direction.pass = nil
 	p.direction, p.verdict, p.err, p.n, p.held, p.cut = nil, policy.Verdict{}, nil, 0, false, false
 	passes.Put(p)
@@ -47,7 +51,9 @@ func (p *pass) judge(m *frames.Message) *ending {
 		d.messages++
 		d.bytes += int64(len(m.Data))
 		d.roll(&sum)
+		p.carried.add(v.Action, int64(len(m.Data)))
 	}
+	d.relay.proxy.Stats.hit(&v)
 	p.verdict = v
 	e := p.event(name)
 	e.Rules, e.Shadow, e.Action = v.Rules, v.Shadow, v.Action.String()
@@ -55,11 +61,15 @@ func (p *pass) judge(m *frames.Message) *ending {
 		Dir: d.dir.String(), Opcode: m.Opcode.String(), Size: int64(len(m.Data)), WireSize: int64(len(m.Wire)),
 		Frames: m.Frames, Compressed: m.Compressed, SHA256: sum,
 	}
-	p.keep(e)
+	if v.Action == policy.Close {
+		e.Code, e.Reason = int(v.Code), v.Reason
+	}
+	if p.keep(e) {
+		p.payload(e.Msg, m, &v)
+	}
 	if v.Action != policy.Close {
 		return nil
 	}
-	e.Code, e.Reason = int(v.Code), v.Reason
 	return &ending{code: v.Code, reason: v.Reason, action: v.Action.String(), state: audit.StateBlocked, rules: v.Rules}
 }
 
@@ -78,10 +88,12 @@ func (p *pass) event(name string) *audit.Event {
 }
 
 // keep makes e, the last one begun, part of the batch if the level wants it.
-func (p *pass) keep(e *audit.Event) {
-	if p.direction.relay.proxy.Level.Wants(e) {
+func (p *pass) keep(e *audit.Event) bool {
+	wanted := p.direction.relay.proxy.Level.Wants(e)
+	if wanted {
 		p.n++
 	}
+	return wanted
 }
 
 // violation records what the peer did wrong and ends the WebSocket.
@@ -108,6 +120,7 @@ func (p *pass) violation(err error) error {
 func (p *pass) record() {
 	events := p.events[:p.n]
 	p.n = 0
+	defer p.forget(events)
 	if len(events) == 0 || p.err != nil {
 		return
 	}

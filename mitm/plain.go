@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"framegate/audit"
+	"framegate/policy"
 )
 
 // ServePlain serves one request in absolute form (RFC 9112, Section 3.2.2) that
@@ -17,11 +18,12 @@ func (p *Proxy) ServePlain(w http.ResponseWriter, r *http.Request, dst []netip.A
 	f := &flow{proxy: p, ctx: r.Context(), id: newID(), server: dst[0], state: audit.StateInspected}
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	f.client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
-	f.host = hostOnly(r.Host)
+	f.host = policy.NormalHost(r.Host)
 	if err := f.record(f.event(audit.ConnOpen)); err != nil {
 		http.Error(w, "framegate: the audit log cannot be written", http.StatusServiceUnavailable)
 		return
 	}
+	f.shard = p.Stats.open()
 	defer f.closeEntry()
 	head := &requestHead{method: r.Method, target: r.RequestURI, head: head{fields: []field{{"Host", r.Host}}}}
 	for _, value := range r.Header["Connection"] {
@@ -31,6 +33,9 @@ func (p *Proxy) ServePlain(w http.ResponseWriter, r *http.Request, dst []netip.A
 		http.Error(w, "framegate: a WebSocket goes through a proxy by CONNECT", http.StatusBadRequest)
 		f.recordRefusal(head, http.StatusBadRequest, "upgrade without CONNECT")
 		return
+	}
+	if f.local = p.Local.is(f.host); f.local {
+		dst = nil // and nobody is dialled
 	}
 	for _, a := range dst {
 		f.server = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())

@@ -28,9 +28,11 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"framegate/audit"
+	"framegate/mitm/chain"
 	"framegate/policy"
 )
 
@@ -60,15 +62,29 @@ type Proxy struct {
 	Audit audit.Sink
 	// Level is the least that is recorded; events below it are not made.
 	Level audit.Level
+	// Payload says what is recorded of the messages themselves. The zero value
+	// is nothing.
+	Payload audit.PayloadMode
+	// Keys makes the keys of sealed payloads. It must be set if Payload is
+	// audit.PayloadFull.
+	Keys KeySource
 	// Dialer opens connections to servers; it marks their sockets, so that they
 	// are not captured themselves. If nil, a zero net.Dialer.
 	Dialer *net.Dialer
-	// Roots verifies servers. If nil, the system's roots.
-	Roots *x509.CertPool
+	// Trust returns what servers are verified by. It is called for each handshake,
+	// so that a reload reaches new connections; as long as it returns the same,
+	// sessions are resumed. It must be set and must not return nil.
+	Trust func() *chain.Trust
 	// BlockClientCert refuses servers that ask for a client certificate; by
 	// default their connections are bypassed, since nobody but the client can
 	// answer them.
 	BlockClientCert bool
+	// BypassPinned bypasses a name for a client that has rejected our certificate
+	// for it three times within an hour and never accepted it, while it accepts
+	// those for others; for an hour, or until the policy or what is trusted
+	// changes. It does not where a connection rule says inspect or block. By
+	// default such connections fail.
+	BypassPinned bool
 	// PassUnknownExtensions passes a WebSocket through unseen, as opaque, on
 	// which an extension other than permessage-deflate was agreed. By default
 	// its upgrade is refused.
@@ -76,6 +92,10 @@ type Proxy struct {
 	// HandshakeTimeout bounds each phase before the upgrade: the first bytes,
 	// either TLS handshake, a request head, the 101. If zero, 10 s.
 	HandshakeTimeout time.Duration
+	// MaxHalfOpen is how many connections may be waited for at once that have not
+	// sent their first request yet. One more ends the oldest of them. If zero, any
+	// number.
+	MaxHalfOpen int
 	// IdleTimeout ends upgraded connections on which no byte passed for so
 	// long. If zero, never.
 	IdleTimeout time.Duration
@@ -96,15 +116,25 @@ type Proxy struct {
 	// each byte of its payload. More end the connection with 1009. If zero, any
 	// number, which the format limits to 1032.
 	MaxRatio int64
+	// Local is a host that is the gateway itself. If nil, there is none.
+	Local *Local
+	// Stats counts what happens. If nil, nobody does.
+	Stats *Stats
+	// Tap sees what the WebSockets carry. If nil, nobody does.
+	Tap Tap
 	// Log takes what an operator should see. If nil, slog.Default.
 	Log *slog.Logger
 
 	init    sync.Once
-	engine  http.Handler           // serves what is not a WebSocket
-	tickets *tls.Config            // what all client handshakes share
-	resumed tls.ClientSessionCache // sessions with servers
+	engine  http.Handler          // serves what is not a WebSocket
+	clock   func() time.Time      // by which servers are verified; tests set it
+	inForce atomic.Pointer[epoch] // what may be resumed
+
+	halfOpen waitingRoom
+	pins     *pins // who accepts our certificates
 
 	closeWait, halfWait time.Duration // of the relay; tests shorten them
+	stall               time.Duration // of bodies; tests shorten it
 }
 
 func (p *Proxy) handshakeTimeout() time.Duration {
@@ -137,10 +167,13 @@ func (p *Proxy) log() *slog.Logger {
 
 func (p *Proxy) setUp() {
 	p.engine = newEngine(p)
-	p.tickets = clientTLSConfig()
-	p.resumed = tls.NewLRUClientSessionCache(4096)
+	p.pins = newPins()
+	if p.clock == nil {
+		p.clock = time.Now
+	}
 	p.closeWait = cmp.Or(p.closeWait, closeWait)
 	p.halfWait = cmp.Or(p.halfWait, halfWait)
+	p.stall = cmp.Or(p.stall, stall)
 }
 
 // ServeConn takes ownership of c, which was on its way to dst, and returns once
@@ -168,7 +201,10 @@ func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 	head := first.head
 	if first.speech == speechTLS {
 		var origin *x509.Certificate
-		if origin, err = f.upstreamTLS(); errors.Is(err, errClientCert) && !p.BlockClientCert {
+		if !f.local { // or there is nobody to dial and to verify
+			origin, err = f.upstreamTLS(first.hello)
+		}
+		if errors.Is(err, errClientCert) && !p.BlockClientCert {
 			err = f.bypass(nil, policy.Decision{Action: policy.Bypass, Rule: tlsClientCert})
 			return
 		} else if err != nil {
@@ -181,12 +217,13 @@ func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 		if err = f.clientTLS(leaf); err != nil {
 			return
 		}
-		if head, err = f.requestHead(); err != nil {
+		if head, err = f.firstRequest(); err != nil {
 			return
 		}
 	}
+	f.established()
 	for head != nil {
-		if !head.upgrade() {
+		if !head.upgrade() || f.local {
 			head, err = f.exchanges(head)
 			continue
 		}

@@ -24,13 +24,24 @@ func (f *flow) requestHead() (*requestHead, error) {
 // refuseHead answers a head that is refused for its form; other errors are not
 // the client's to hear of.
 func (f *flow) refuseHead(err error) {
+	if status, reason := refusal(err); status != 0 {
+		f.refuse(nil, status, reason)
+	}
+}
+
+// refusal is the answer to a request that is refused because of err, and 0 if
+// that is not the client's to hear of.
+func refusal(err error) (status int, reason string) {
 	var refused *badHead
 	switch {
 	case errors.As(err, &refused):
-		f.refuse(nil, 400, refused.reason)
+		return 400, refused.reason
 	case errors.Is(err, errHeadTooLarge):
-		f.refuse(nil, 431, err.Error())
+		return 431, err.Error()
+	case errors.Is(err, errStalled):
+		return 408, err.Error()
 	}
+	return 0, ""
 }
 
 // refuse answers a request in place of the server, and records that. head is
@@ -81,15 +92,20 @@ func (f *flow) requestEvent(head *requestHead, status int, reason string) audit.
 	return e
 }
 
-// admit asks whether this request may go to this server: its Host has to be a
-// name of the server that was verified, else one name would be judged and
-// another one served, and the policy must not block that host. A status of 0
-// means that it may.
+// admit asks whether this request may go to this server: the policy must not
+// block its Host, which has to agree with the connection. A status of 0 means
+// that it may.
 func (f *flow) admit(h *requestHead) (status int, reason string) {
-	host := hostOnly(h.host())
-	if f.origin != nil && host != f.sni && host != "" && f.origin.VerifyHostname(host) != nil {
+	host := policy.NormalHost(h.host())
+	switch own := f.proxy.Local.is(host); {
+	case own != f.local:
+		// RFC 9110, Section 15.5.20: "the request was directed at a server that is
+		// unable or unwilling to produce an authoritative response". Nothing is
+		// ever forwarded to or from our own name.
 		f.state = audit.StateBlocked
-		return 421, "Host is not a name of the server that was verified"
+		return 421, localMisdirected
+	case own:
+		return 0, ""
 	}
 	if host != "" {
 		f.host = host
@@ -99,5 +115,8 @@ func (f *flow) admit(h *requestHead) (status int, reason string) {
 		f.state, f.rules = audit.StateBlocked, []string{d.Rule}
 		return 403, "blocked by policy"
 	}
-	return 0, ""
+	if status, reason = f.agree(host); status != 0 {
+		f.state = audit.StateBlocked
+	}
+	return status, reason
 }

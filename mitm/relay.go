@@ -59,10 +59,14 @@ func (f *flow) relay(ws *upgrade) error {
 	}
 
 	// Both run on fresh goroutines, since the handshakes have grown this one's stack.
+	defer f.proxy.Stats.websocket()()
 	var both sync.WaitGroup
 	both.Go(r.directions[frames.ToServer].run)
 	both.Go(r.directions[frames.ToClient].run)
 	both.Wait()
+	if ws.tap != nil {
+		ws.tap.Close()
+	}
 
 	e := f.event(audit.WSClose)
 	e.Path, e.Code, e.Reason, e.Action = ws.Path, int(r.end.code), r.end.reason, r.end.action

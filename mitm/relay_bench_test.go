@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"framegate/frames"
 	"framegate/policy"
@@ -33,36 +34,64 @@ func examplePolicy(b *testing.B) func() *policy.Policy {
 func BenchmarkRelayHop(b *testing.B) {
 	for _, scheme := range []string{"ws", "wss"} {
 		for _, size := range []int{64, 1 << 10, 16 << 10} {
-			b.Run(fmt.Sprintf("%s/%dB", scheme, size), func(b *testing.B) {
-				h := newHop(b, scheme == "wss", func(p *Proxy) { p.Policy = examplePolicy(b) })
-				ended := h.start()
-				m := `{"type":"ticker","sequence":37475248783,"product_id":"ETH-USD","price":"1285.22","time":"2022-10-19T23:28:22.061769Z"}` + "\n"
-				frame := h.client.frame(frames.Text, strings.Repeat(m, size/len(m)+1)[:size])
-				per := max(1, chunk/len(frame))
-				batch := []byte(strings.Repeat(frame, per))
-				buf := make([]byte, chunk)
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				b.ResetTimer()
-				go func() {
-					for left := b.N; left > 0; left -= per {
-						h.client.Write(batch[:min(left, per)*len(frame)])
-					}
-				}()
-				for left := b.N * len(frame); left > 0; {
-					n, err := h.server.Read(buf)
-					if err != nil {
-						b.Fatal(err)
-					}
-					left -= n
-				}
-				b.StopTimer()
-				h.client.reset()
-				h.server.reset()
-				<-ended
-			})
+			b.Run(fmt.Sprintf("%s/%dB", scheme, size), func(b *testing.B) { relayHop(b, scheme, size, chunk, nil) })
 		}
 	}
+}
+
+// What counting adds to a batch of one message.
+func BenchmarkCountBatch(b *testing.B) {
+	s := NewStats()
+	d := &direction{relay: &relay{flow: &flow{proxy: &Proxy{Stats: s}, shard: s.open()}}}
+	p := d.newPass(time.Now())
+	defer p.free()
+	b.ReportAllocs()
+	for b.Loop() {
+		p.carried.add(policy.Allow, 64)
+		p.measure(0, false)
+		d.relay.shard.add(d.dir, &p.carried)
+		p.carried = carried{}
+	}
+}
+
+// The relay with and without counts, in writes of one message, which make the
+// smallest batches, and of many.
+func BenchmarkRelayCounted(b *testing.B) {
+	for _, per := range []int{1, chunk} {
+		for _, stats := range []*Stats{nil, NewStats()} {
+			b.Run(fmt.Sprintf("batch=%d/counted=%t", per, stats != nil), func(b *testing.B) { relayHop(b, "wss", 64, per, stats) })
+		}
+	}
+}
+
+// relayHop relays messages, in writes of up to most bytes.
+func relayHop(b *testing.B, scheme string, size, most int, stats *Stats) {
+	h := newHop(b, scheme == "wss", func(p *Proxy) { p.Policy, p.Stats = examplePolicy(b), stats })
+	ended := h.start()
+	m := `{"type":"ticker","sequence":37475248783,"product_id":"ETH-USD","price":"1285.22","time":"2022-10-19T23:28:22.061769Z"}` + "\n"
+	frame := h.client.frame(frames.Text, strings.Repeat(m, size/len(m)+1)[:size])
+	per := max(1, most/len(frame))
+	batch := []byte(strings.Repeat(frame, per))
+	buf := make([]byte, chunk)
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.ResetTimer()
+	go func() {
+		for left := b.N; left > 0; left -= per {
+			h.client.Write(batch[:min(left, per)*len(frame)])
+		}
+	}()
+	for left := b.N * len(frame); left > 0; {
+		n, err := h.server.Read(buf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		left -= n
+	}
+	b.StopTimer()
+	h.client.reset()
+	h.server.reset()
+	<-ended
 }
 
 // What an idle WebSocket over TLS costs: that of the gateway is the difference

@@ -24,6 +24,7 @@ func (f *flow) bypass(head *requestHead, d policy.Decision) error {
 	up, err := f.dial(f.ctx)
 	if err != nil {
 		f.reset = true // as near as this comes to a connection that was refused
+		f.reason = ""  // which err says from here
 		return err
 	}
 	f.down.wire.unread(f.down.back)
@@ -32,6 +33,7 @@ func (f *flow) bypass(head *requestHead, d policy.Decision) error {
 	}
 	f.down.back = nil
 	f.up = &leg{wire: up}
+	f.established()
 	return f.splice()
 }
 

@@ -3,6 +3,7 @@ package mitm
 import (
 	"crypto/sha256"
 	"hash"
+	"time"
 
 	"framegate/audit"
 	"framegate/frames"
@@ -160,10 +161,15 @@ func (p *pass) ended(v policy.Verdict, reason string) {
 	sum := [sha256.Size]byte(s.sum.Sum(nil))
 	d.messages++
 	d.bytes += s.message.Size
+	p.carried.add(v.Action, s.message.Size)
+	d.relay.proxy.Stats.hit(&v)
 	d.roll(&sum)
 	e := p.event(audit.WSMessage)
 	*e.Msg = s.message
 	e.Msg.SHA256 = sum
+	if d.relay.proxy.Payload != audit.PayloadNone {
+		e.Msg.Omitted = audit.OmittedStreamed
+	}
 	e.Rules, e.Shadow, e.Action = v.Rules, v.Shadow, v.Action.String()
 	e.Code, e.Reason = int(v.Code), v.Reason
 	if reason != "" {
@@ -196,7 +202,7 @@ func (d *direction) abandon() {
 	if d.stream == nil {
 		return
 	}
-	p := d.newPass()
+	p := d.newPass(time.Now())
 	defer p.free()
 	p.unfinished()
 	p.flush()

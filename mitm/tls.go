@@ -7,38 +7,35 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"framegate/audit"
+	"framegate/mitm/chain"
 )
 
 // alpn is what both legs speak. WebSocket over HTTP/2 (RFC 8441) has to be
 // offered by a server before a browser uses it; we do not offer it.
 var alpn = []string{"http/1.1"}
 
-// Reasons of tls.fail. They are stable: people count them.
+// Reasons of tls.fail, besides the codes of package chain, which say what is
+// wrong with a server's certificate. They are stable: people count them.
 const (
 	tlsClientHello = "client-hello"       // the client's first message cannot be parsed
 	tlsUnreachable = "server-unreachable" // no connection to the original destination
-	tlsUntrusted   = "server-untrusted"   // no chain to a trusted root
-	tlsExpired     = "server-expired"     // expired, or not yet valid
-	tlsName        = "server-name"        // not issued for this name
-	tlsInvalid     = "server-invalid"     // another fault of the certificate
 	tlsClientCert  = "server-client-cert" // asks for a client certificate
 	tlsServer      = "server-handshake"   // anything else on the server's leg
 	tlsLeaf        = "leaf"               // no leaf could be made
-	tlsRejected    = "client-rejected"    // the client sent an alert: mostly it does not trust our CA
-	tlsClient      = "client-handshake"   // anything else on the client's leg
+	tlsClient      = "client-handshake"   // on the client's leg, but for what rejected says
 )
 
 // Alerts that the client is sent in place of a ServerHello (RFC 8446, Section 6.2).
 const (
-	alertHandshakeFailure   = 40
-	alertBadCertificate     = 42
-	alertCertificateExpired = 45
-	alertUnknownCA          = 48
-	alertAccessDenied       = 49
-	alertInternalError      = 80
+	alertHandshakeFailure      = 40
+	alertAccessDenied          = 49
+	alertProtocolVersion       = 70
+	alertInternalError         = 80
+	alertNoApplicationProtocol = 120
 )
 
 // alert ends a handshake to which nothing was answered yet. Until the
@@ -54,15 +51,23 @@ func (f *flow) tlsFail(reason string, err error) {
 	e := f.event(audit.TLSFail)
 	e.Reason = f.reason
 	f.record(e)
+	f.proxy.Stats.fail(reason)
 }
 
 // errClientCert says that the server asks for a client certificate.
 var errClientCert = errors.New("the server asks for a client certificate")
 
 // upstreamTLS opens the server's side and verifies it before anything is
-// answered to the client, and returns the server's certificate. When it fails,
-// the client gets an alert that says why, and no certificate is made.
-func (f *flow) upstreamTLS() (*x509.Certificate, error) {
+// answered to the client that sent hello, and returns the server's certificate.
+// When it fails, the client gets an alert that says why, and no certificate is
+// made.
+func (f *flow) upstreamTLS(hello *tls.ClientHelloInfo) (*x509.Certificate, error) {
+	var err error
+	if f.offer, err = offerOf(hello); err != nil {
+		f.tlsFail(tlsClient, err)
+		f.alert(offerAlert(err))
+		return nil, err
+	}
 	up, err := f.dialTLS(f.ctx)
 	if err == nil {
 		f.up, f.idle = up, true
@@ -71,6 +76,8 @@ func (f *flow) upstreamTLS() (*x509.Certificate, error) {
 		return f.origin, nil
 	}
 	if errors.Is(err, errClientCert) && !f.proxy.BlockClientCert {
+		f.reason = tlsClientCert + ": " + err.Error() + ", which nobody but the client has"
+		f.markECH()
 		return nil, err
 	}
 	reason, alert := tlsReason(err)
@@ -83,24 +90,27 @@ func (f *flow) upstreamTLS() (*x509.Certificate, error) {
 func tlsReason(err error) (reason string, alert byte) {
 	var (
 		dial    *net.OpError
-		unknown x509.UnknownAuthorityError
-		name    x509.HostnameError
-		invalid x509.CertificateInvalidError
-		any     *tls.CertificateVerificationError
+		refused *chain.Error
 	)
 	switch {
 	case errors.Is(err, errClientCert):
 		return tlsClientCert, alertAccessDenied
-	case errors.As(err, &unknown):
-		return tlsUntrusted, alertUnknownCA
-	case errors.As(err, &name):
-		return tlsName, alertBadCertificate
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return tlsExpired, alertCertificateExpired
-	case errors.As(err, &invalid), errors.As(err, &any):
-		return tlsInvalid, alertBadCertificate
+	case errors.As(err, &refused):
+		return string(refused.Code), refused.Code.Alert()
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return tlsUnreachable, alertInternalError
+	}
+	// crypto/tls looks at certificates before they are ours to judge, and has no
+	// types for what it dislikes.
+	for text, code := range map[string]chain.Code{
+		"tls: failed to parse certificate from server":      chain.Malformed,
+		"tls: received empty certificates message":          chain.Malformed,
+		"tls: server sent certificate containing RSA key":   chain.KeyType, // larger than it takes on
+		"tls: server's certificate contains an unsupported": chain.KeyType,
+	} {
+		if strings.HasPrefix(err.Error(), text) {
+			return string(code), code.Alert()
+		}
 	}
 	return tlsServer, alertHandshakeFailure
 }
@@ -113,65 +123,53 @@ func (f *flow) dialTLS(ctx context.Context) (*leg, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.proxy.handshakeTimeout())
 	defer cancel()
-	l := &leg{wire: w, tls: tls.Client(w, f.serverTLSConfig())}
-	if err := l.tls.HandshakeContext(ctx); err != nil {
+	l := &leg{wire: w, tls: tls.Client(w, f.serverTLSConfig(f.proxy.epoch()))}
+	err = l.tls.HandshakeContext(ctx)
+	f.proxy.Stats.handshake(serverLeg, l.tls, err)
+	if err != nil {
 		l.close(false)
 		return nil, err
 	}
 	return l, nil
 }
 
-// serverTLSConfig verifies the server for the SNI. Without one the client
-// names nobody: the chain is verified, and the client's own check of the
-// leaf, which then bears exactly the server's names, decides about the name.
-func (f *flow) serverTLSConfig() *tls.Config {
-	c := &tls.Config{
-		RootCAs:                     f.proxy.Roots,
-		ServerName:                  f.sni,
-		NextProtos:                  alpn,
-		MinVersion:                  tls.VersionTLS12,
-		ClientSessionCache:          sessions{f.proxy.resumed, f.server.String() + " " + f.sni},
+// serverTLSConfig verifies the server for the SNI, by what e trusts. Without an
+// SNI the client names nobody: the chain is verified, and the client's own check
+// of the leaf, which then bears exactly the server's names, decides about the
+// name.
+func (f *flow) serverTLSConfig(e *epoch) *tls.Config {
+	verified := new(chain.Verified)
+	return &tls.Config{
+		ServerName:         f.sni,
+		NextProtos:         alpn,
+		MinVersion:         f.offer.min,
+		MaxVersion:         f.offer.max,
+		CipherSuites:       f.offer.suites,
+		CurvePreferences:   f.offer.groups,
+		ClientSessionCache: &serverSessions{e.servers, f.server.String() + " " + f.sni, verified},
+		// crypto/tls asks for less than package chain does, and for nothing when a
+		// session is resumed. VerifyConnection is called in every handshake.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) (err error) {
+			*verified, err = e.trust.Verify(s.PeerCertificates, f.sni, s.OCSPResponse, f.proxy.clock())
+			return err
+		},
 		DynamicRecordSizingDisabled: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return nil, errClientCert
 		},
 	}
-	if f.sni == "" {
-		roots := f.proxy.Roots
-		c.InsecureSkipVerify = true // the next line verifies all but the name
-		c.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, roots) }
-	}
-	return c
 }
 
-// verifyChain does what crypto/tls does, without a name.
-func verifyChain(s tls.ConnectionState, roots *x509.CertPool) error {
-	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range s.PeerCertificates[1:] {
-		o.Intermediates.AddCert(c)
-	}
-	if _, err := s.PeerCertificates[0].Verify(o); err != nil {
-		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
-	}
-	return nil
-}
-
-// sessions keeps the sessions of one destination and name apart from all
-// others in a shared cache.
-type sessions struct {
-	tls.ClientSessionCache
-	key string
-}
-
-func (s sessions) Get(string) (*tls.ClientSessionState, bool) {
-	return s.ClientSessionCache.Get(s.key)
-}
-
-func (s sessions) Put(_ string, c *tls.ClientSessionState) { s.ClientSessionCache.Put(s.key, c) }
-
-// leaf gets the certificate that the client will see.
+// leaf gets the certificate that the client will see: in place of origin, or our own.
 func (f *flow) leaf(origin *x509.Certificate, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	leaf, err := f.proxy.Certs.Leaf(f.ctx, f.sni, origin, hello)
+	var leaf *tls.Certificate
+	var err error
+	if f.local {
+		leaf, err = f.proxy.Local.Leaf(f.ctx, hello)
+	} else {
+		leaf, err = f.proxy.Certs.Leaf(f.ctx, f.sni, origin, hello)
+	}
 	if err != nil {
 		f.tlsFail(tlsLeaf, err)
 		f.alert(alertInternalError)
@@ -180,37 +178,27 @@ func (f *flow) leaf(origin *x509.Certificate, hello *tls.ClientHelloInfo) (*tls.
 	return leaf, nil
 }
 
-type leafKey struct{}
-
-// clientTLSConfig is shared by all clients, so that session tickets work; the
-// leaf of each comes with its context.
-func clientTLSConfig() *tls.Config {
-	return &tls.Config{
-		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return h.Context().Value(leafKey{}).(*tls.Certificate), nil
-		},
+// clientTLS ends the client's TLS with leaf.
+func (f *flow) clientTLS(leaf *tls.Certificate) error {
+	f.phase()
+	c := &tls.Config{
+		Certificates:                []tls.Certificate{*leaf},
 		NextProtos:                  alpn,
 		MinVersion:                  tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true,
 	}
-}
-
-// clientTLS ends the client's TLS with leaf.
-func (f *flow) clientTLS(leaf *tls.Certificate) error {
-	f.phase()
-	f.down.tls = tls.Server(f.down.wire, f.proxy.tickets)
-	err := f.down.tls.HandshakeContext(context.WithValue(f.ctx, leafKey{}, leaf))
+	f.proxy.epoch().resumable(c, leaf)
+	f.down.wire.tail = []byte{}
+	f.down.tls = tls.Server(f.down.wire, c)
+	err := f.down.tls.HandshakeContext(f.ctx)
+	f.proxy.Stats.handshake(clientLeg, f.down.tls, err)
 	if err == nil {
+		f.down.wire.tail = nil
 		f.state = audit.StateInspected
 		f.phase()
 		return nil
 	}
-	reason := tlsClient
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
-		reason = tlsRejected
-	}
-	f.tlsFail(reason, err)
+	f.rejected(err)
 	return err
 }
 

@@ -17,11 +17,15 @@ import (
 // maxInterim bounds the interim responses (1xx) before the final one.
 const maxInterim = 16
 
+var errInterim = errors.New("too many interim responses")
+
 // An upgrade is a WebSocket that both sides have agreed on.
 type upgrade struct {
 	policy.Upgrade
-	deflate *frames.Deflate // nil: no compression was agreed on
-	opaque  string          // why it cannot be inspected; "" if it can
+	deflate *frames.Deflate   // nil: no compression was agreed on
+	opaque  string            // why it cannot be inspected; "" if it can
+	tap     TapStream         // nil: nobody looks
+	key     *audit.PayloadKey // nil: payloads are not sealed
 }
 
 // upgrade reports whether the request asks for a WebSocket, rightly or not.
@@ -33,6 +37,7 @@ func (h *requestHead) upgrade() bool { return h.has("Upgrade", "websocket") }
 func (h *requestHead) checkUpgrade() (status int, reason string) {
 	key, keys := h.get("Sec-WebSocket-Key")
 	version, versions := h.get("Sec-WebSocket-Version")
+	_, settings := h.get("HTTP2-Settings")
 	nonce, err := base64.StdEncoding.DecodeString(key)
 	switch {
 	case h.method != "GET":
@@ -45,6 +50,12 @@ func (h *requestHead) checkUpgrade() (status int, reason string) {
 		return 400, "upgrade to more than one protocol"
 	case !h.has("Connection", "upgrade"):
 		return 400, "upgrade that Connection does not name"
+	case h.nominated() != "":
+		// The head is forwarded as it is, and so this could only be taken out by
+		// the server (RFC 9110, Section 7.6.1).
+		return 400, "upgrade with a field that Connection names"
+	case settings > 0:
+		return 400, "upgrade with HTTP2-Settings" // which RFC 9113, Section 3.1 deprecates, with h2c
 	case versions == 1 && version != "13":
 		return 426, "WebSocket version other than 13"
 	case versions != 1:
@@ -61,8 +72,6 @@ func (h *responseHead) check101(req *requestHead) error {
 	key, _ := req.get("Sec-WebSocket-Key")
 	accept, accepts := h.get("Sec-WebSocket-Accept")
 	protocol, protocols := h.get("Sec-WebSocket-Protocol")
-	_, lengths := h.get("Content-Length")
-	_, codings := h.get("Transfer-Encoding")
 	upgrade := h.tokens("Upgrade")
 	switch {
 	case h.minor != 1:
@@ -71,16 +80,14 @@ func (h *responseHead) check101(req *requestHead) error {
 		return errors.New("101 that does not name websocket")
 	case !h.has("Connection", "upgrade"):
 		return errors.New("101 without Connection: Upgrade")
+	case h.nominated() != "":
+		return errors.New("101 with a field that Connection names")
 	case accepts != 1 || accept != acceptKey(key):
 		return errors.New("101 with a wrong Sec-WebSocket-Accept")
 	case protocols > 1 || protocols == 1 && !req.offers(protocol):
 		return errors.New("101 with a subprotocol that was not offered")
-	case lengths+codings > 0:
-		// RFC 9110, Section 8.6: "A server MUST NOT send a Content-Length
-		// header field in any response with a status code of 1xx"
-		return errors.New("101 with a body")
 	}
-	return nil
+	return h.checkInterim()
 }
 
 // offers reports whether the client named this subprotocol, to the letter.
@@ -152,14 +159,25 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 		Client: f.client.Addr(), Host: f.host, Path: strings.Clone(head.path()),
 		Origin: strings.Clone(origin), Subprotocol: strings.Clone(protocol),
 		Conn: f.id, Rates: f.proxy.Rates,
-	}, deflate, opaque}
+	}, deflate, opaque, nil, nil}
+	if f.proxy.Payload == audit.PayloadFull && f.proxy.Level != audit.Connections && opaque == "" {
+		if ws.key, err = f.proxy.Keys.PayloadKey(f.id); err != nil {
+			f.refuse(head, 503, "the WebSocket cannot be recorded")
+			return nil, fmt.Errorf("audit log: %w", err)
+		}
+	}
 	e := f.event(audit.WSOpen)
 	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101
 	if err := f.record(e); err != nil {
 		return nil, err
 	}
-	_, err = f.down.Write(answer.raw)
-	return ws, err
+	if _, err = f.down.Write(answer.raw); err != nil {
+		return nil, err
+	}
+	if t := f.proxy.Tap; t != nil && opaque == "" {
+		ws.tap = t.Open(f.id, f.client, f.server, head.raw, answer.raw)
+	}
+	return ws, nil
 }
 
 // freshUp makes sure that the server's side stands ready for a new exchange.
@@ -195,11 +213,14 @@ func (f *flow) finalAnswer(head *requestHead) (*responseHead, error) {
 		if answer.status == 101 || answer.status >= 200 {
 			return answer, nil
 		}
+		if err := answer.checkInterim(); err != nil {
+			return nil, err
+		}
 		if _, err := f.down.Write(answer.raw); err != nil {
 			return nil, err
 		}
 	}
-	return nil, errors.New("too many interim responses")
+	return nil, errInterim
 }
 
 // decline passes on the answer of a server that does not upgrade: an ordinary

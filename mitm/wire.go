@@ -32,7 +32,8 @@ type wire struct {
 	into   []byte       // where fillOnce reads to; nil: a chunk from the pool
 	n      int
 	err    error
-	ended  bool // a FIN was read
+	ended  bool   // a FIN was read
+	tail   []byte // the last bytes read, of a handshake; nil: they are not kept
 
 	mu     sync.Mutex // crypto/tls writes on its own account, too: a KeyUpdate is answered while reading
 	gather bool
@@ -110,11 +111,13 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if direct {
+			w.keepTail(p[:w.n])
 			return w.n, nil
 		}
 		w.ahead = w.store[:w.n]
 	}
 	n := copy(p, w.ahead)
+	w.keepTail(p[:n])
 	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
 		w.ahead = nil
 		w.release()

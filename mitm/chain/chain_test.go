@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -336,6 +337,13 @@ func TestCodesAreDocumented(t *testing.T) {
 	list := codes(t)
 	if len(list) < 25 {
 		t.Fatalf("codes: %v", list)
+	}
+	var all []string
+	for _, code := range Codes() {
+		all = append(all, string(code))
+	}
+	if !slices.Equal(all, list) {
+		t.Errorf("Codes returns %v, and there are %v", all, list)
 	}
 	for _, code := range list {
 		row := "| `" + code + "` | " + alerts[Code(code).Alert()] + " |"

@@ -39,6 +39,15 @@ const (
 	NoStatus          Code = "no-status"          // nobody says that it is good, and that is asked for
 )
 
+// Codes returns all of them.
+func Codes() []Code {
+	return []Code{
+		Malformed, OwnRoot, Expired, NotYetValid, CriticalExtension, NoSAN, Wildcard, NameMismatch, EKU, KeyUsage,
+		KeyType, WeakKey, WeakSignature, BadSignature, NotCA, PathLength, NameConstraint, CertPolicy, SelfSigned,
+		IncompleteChain, Untrusted, TooComplex, Revoked, BadStaple, NoStaple, NoStatus,
+	}
+}
+
 // Alert descriptions (RFC 8446, Section 6; RFC 6066, Section 8).
 const (
 	alertBadCertificate         = 42  // "contained signatures that did not verify correctly, etc."

@@ -9,7 +9,8 @@ FROM fedora:latest AS fedora
 COPY framegate-root-*.crt /etc/pki/ca-trust/source/anchors/
 RUN update-ca-trust extract
 
-# Node, and Python packages with a list of their own, in either
+# Node, and Python packages with a list of their own, in either (RHEL, Fedora:
+# /etc/pki/tls/certs/ca-bundle.crt)
 FROM debian AS runtimes
 ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
     REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
