@@ -36,17 +36,21 @@ const userTimeout = 5 * time.Minute
 // of every socket, by which the rules know our own traffic; 0 sets none.
 // Marking takes CAP_NET_ADMIN, without which each dial fails with a
 // [SetupError]; [CheckMark] says so beforehand. The dialer sets no timeout:
-// that is the caller's context.
+// that is the caller's context. Under that of a [KeepSource] handler it dials
+// from the client's address, else from this machine's.
 func Dialer(mark uint32) *net.Dialer {
 	d := &net.Dialer{
 		KeepAliveConfig: keepAlive,
-		Control: func(network, _ string, rc syscall.RawConn) error {
+		ControlContext: func(ctx context.Context, network, _ string, rc syscall.RawConn) error {
 			return control(rc, func(fd int) error {
 				if err := setMark(fd, mark); err != nil {
 					return err
 				}
 				if !strings.HasPrefix(network, "tcp") {
 					return nil
+				}
+				if err := bindSource(ctx, fd, network == "tcp6"); err != nil {
+					return err
 				}
 				return setUserTimeout(fd)
 			})

@@ -6,6 +6,10 @@ import "errors"
 // redirected: somebody dialled our port itself.
 var ErrNotRedirected = errors.New("connection made straight to this port, not redirected to it")
 
+// ErrOtherMode is the error of [LocalDst] for a connection that a REDIRECT rule
+// brought to a listener that waits for those of TPROXY rules.
+var ErrOtherMode = errors.New("connection redirected by rules of another mode; hint: framegate redirect up")
+
 // ErrNoConntrack is the error of [OriginalDst] on a kernel without connection
 // tracking, where nothing can have been redirected.
 var ErrNoConntrack = errors.New("no connection tracking in this kernel, so no original destination; hint: modprobe nf_conntrack")

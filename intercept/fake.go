@@ -13,7 +13,8 @@ import (
 // A Fake is a [Runner] that keeps the tables of a machine in memory. It knows
 // iptables-save, iptables-restore --noflush and their IPv6 twins, and of
 // these as much as this package uses: each table is committed by itself, and
-// nothing of a table whose input has an error. Counters are always zero.
+// nothing of a table whose input has an error. Counters are always zero. It
+// knows ip rule, ip route and ip -batch to the same extent.
 //
 // The zero Fake has empty tables and a kernel with IPv6. It is safe for
 // concurrent use.
@@ -21,8 +22,8 @@ type Fake struct {
 	// NoIPv6 makes the kernel one without IPv6.
 	NoIPv6 bool
 	// Fail makes commands fail, by name. An iptables-restore fails at the
-	// first line of input that contains the text; another command, or with an
-	// empty text, at once.
+	// first line of input that contains the text, and so does an ip -batch;
+	// another command, or with an empty text, at once.
 	Fail map[string]string
 	// Ran lists the commands that were run, in order.
 	Ran []string
@@ -30,6 +31,7 @@ type Fake struct {
 	changing sync.Mutex // the lock of the machine
 	mu       sync.Mutex // guards what follows, and Ran
 	tables   map[string]fakeTable
+	routings map[string]*fakeRouting
 }
 
 // A fakeTable maps the name of a chain to its rules. It is never changed, but
@@ -39,6 +41,8 @@ type fakeTable map[string][]string
 var fakeBuiltin = map[string][]string{
 	"nat":    {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
 	"filter": {"INPUT", "FORWARD", "OUTPUT"},
+	"raw":    {"PREROUTING", "OUTPUT"},
+	"mangle": {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"},
 }
 
 func (f *Fake) hasIPv6() bool { return !f.NoIPv6 }
@@ -60,8 +64,14 @@ func (f *Fake) Run(ctx context.Context, stdin string, argv ...string) (string, e
 	command, restore := strings.CutSuffix(command, "-restore")
 	at, failing := f.Fail[argv[0]]
 	switch {
-	case failing && (at == "" || !restore):
+	case failing && (at == "" || !restore && argv[0] != "ip"):
 		return "", &CommandError{argv, "fake failure", errors.New("exit status 1")}
+	case argv[0] == "ip" && len(argv) > 2:
+		out, err := f.routing(argv[1]).run(argv[2:], stdin, at)
+		if err != nil {
+			return "", &CommandError{argv, err.Error(), errors.New("exit status 1")}
+		}
+		return out, nil
 	case save:
 		return f.save(command), nil
 	case restore:
@@ -87,7 +97,7 @@ func (f *Fake) table(command, name string) fakeTable {
 
 func (f *Fake) save(command string) string {
 	var b strings.Builder
-	for _, name := range []string{"filter", "nat"} {
+	for _, name := range []string{"raw", "mangle", "filter", "nat"} {
 		fmt.Fprintf(&b, "*%s\n", name)
 		t := f.table(command, name)
 		chains := slices.Clone(fakeBuiltin[name])

@@ -211,6 +211,10 @@ var roles = map[string]func(arg []byte) error{
 	"dial":         dialRole,
 	"redirect":     redirectRole,
 	"unprivileged": unprivilegedRole,
+	"relay":        relayRole,
+	"witness":      witnessRole,
+	"talk":         talkRole,
+	"hold":         holdRole,
 }
 
 // serveRole is a gateway that tells each client where it wanted to go.
@@ -367,7 +371,11 @@ func unprivilegedRole([]byte) error {
 	ctx := context.Background()
 	_, statusErr := Status(ctx, Exec{}, Rules{ListenPort: 8443})
 	_, dialErr := Dialer(1).Dial("tcp", "127.0.0.1:9")
-	for _, err := range []error{Up(ctx, Exec{}, Rules{ListenPort: 8443}), Down(ctx, Exec{}), statusErr, CheckMark(1), dialErr} {
+	ln, err := Listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	for _, err := range []error{Up(ctx, Exec{}, Rules{ListenPort: 8443}), Down(ctx, Exec{}), statusErr, CheckMark(1), dialErr, Transparent(ln)} {
 		setup := (*SetupError)(nil)
 		fmt.Println(errors.As(err, &setup), err)
 	}

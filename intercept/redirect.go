@@ -25,14 +25,14 @@ func Up(ctx context.Context, r Runner, rules Rules) error {
 	fams := families(r)
 	// All are read before the first is changed: a missing command or privilege
 	// shows here.
-	before := make([]ruleset, len(fams))
+	before := make([]installation, len(fams))
 	for i, f := range fams {
 		if before[i], err = installed(ctx, r, f); err != nil {
 			return err
 		}
 	}
 	for i, f := range fams {
-		if err := change(ctx, r, f, before[i], rules.ruleset(f)); err != nil {
+		if err := change(ctx, r, f, before[i], rules.installation(f)); err != nil {
 			return undo(ctx, r, fams[:i+1], before, err)
 		}
 	}
@@ -51,7 +51,7 @@ func Down(ctx context.Context, r Runner) error {
 	for _, f := range families(r) {
 		have, err := installed(ctx, r, f)
 		if err == nil {
-			err = change(ctx, r, f, have, ruleset{})
+			err = change(ctx, r, f, have, installation{})
 		}
 		errs = append(errs, err)
 	}
@@ -65,18 +65,45 @@ func families(r Runner) []family {
 	return []family{ipv4}
 }
 
-// installed reads what is there of ours.
-func installed(ctx context.Context, r Runner, f family) (ruleset, error) {
-	saved, err := r.Run(ctx, "", f.command+"-save", "-c")
-	if err != nil {
-		return ruleset{}, fmt.Errorf("read %s rules: %w", f.name, err)
-	}
-	return parseSave(saved), nil
+// An installation is all that one family has of ours, or should have.
+type installation struct {
+	rules   ruleset
+	routing routing
 }
 
-// change turns the rules of f from have into want. It runs nothing if they are
-// the same, so that the counters go on.
-func change(ctx context.Context, r Runner, f family, have, want ruleset) error {
+func (r Rules) installation(f family) installation {
+	return installation{r.ruleset(f), r.routing()}
+}
+
+// installed reads what is there of ours.
+func installed(ctx context.Context, r Runner, f family) (installation, error) {
+	saved, err := r.Run(ctx, "", f.command+"-save", "-c")
+	if err != nil {
+		return installation{}, fmt.Errorf("read %s rules: %w", f.name, err)
+	}
+	routing, err := installedRouting(ctx, r, f)
+	return installation{parseSave(saved), routing}, err
+}
+
+// change turns what f has from have into want. Nothing leads to a route that
+// is not there: routing comes before the rules that need it and goes after
+// them.
+func change(ctx context.Context, r Runner, f family, have, want installation) error {
+	if want.routing.empty() {
+		if err := changeRules(ctx, r, f, have.rules, want.rules); err != nil {
+			return err
+		}
+		return changeRouting(ctx, r, f, have.routing, want.routing)
+	}
+	if err := changeRouting(ctx, r, f, have.routing, want.routing); err != nil {
+		return err
+	}
+	return changeRules(ctx, r, f, have.rules, want.rules)
+}
+
+// changeRules turns the rules of f from have into want. It runs nothing if they
+// are the same, so that the counters go on.
+func changeRules(ctx context.Context, r Runner, f family, have, want ruleset) error {
 	if have.same(want) {
 		return nil
 	}
@@ -93,7 +120,7 @@ const undoTimeout = 30 * time.Second
 // undo puts fams back to what they were before cause. The last of them may be
 // half done: its tables are committed one by one. An undo outlasts the end of
 // ctx, which may be the cause.
-func undo(ctx context.Context, r Runner, fams []family, before []ruleset, cause error) error {
+func undo(ctx context.Context, r Runner, fams []family, before []installation, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	var errs []error

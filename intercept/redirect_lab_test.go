@@ -28,6 +28,8 @@ for ipt in %s; do
 	$ipt -t nat -A POSTROUTING -p udp -j RETURN
 	$ipt -t filter -A FORWARD -p udp -m udp --dport 9999 -j ACCEPT
 	$ipt -t filter -A INPUT -i lo -j ACCEPT
+	$ipt -t raw -A OUTPUT -p udp -m udp --dport 53 -j CT --notrack
+	$ipt -t mangle -A PREROUTING -p tcp -m tcp --dport 9999 -j MARK --set-mark 5
 done`
 
 func addForeign(l *lab, commands string) {
@@ -148,6 +150,7 @@ func variants(t *testing.T, l *lab) map[string]string {
 	dirs := map[string]string{}
 	for _, variant := range []string{"nft", "legacy"} {
 		dir := t.TempDir()
+		linkCommands(t, dir, "ip")
 		for _, cmd := range []string{"iptables", "ip6tables"} {
 			for _, part := range []string{"", "-save", "-restore"} {
 				path, err := (Exec{}).find(cmd + "-" + variant + part)
@@ -171,6 +174,20 @@ func variants(t *testing.T, l *lab) map[string]string {
 	return dirs
 }
 
+// linkCommands puts commands of this machine into dir.
+func linkCommands(t *testing.T, dir string, commands ...string) {
+	t.Helper()
+	for _, cmd := range commands {
+		path, err := (Exec{}).find(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, cmd)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestUpDown(t *testing.T) {
 	l := newLab(t)
 	for name, dir := range variants(t, l) {
@@ -184,6 +201,7 @@ func TestUpDown(t *testing.T) {
 			}
 			saves := []string{dir + "/iptables-save", dir + "/ip6tables-save"}
 			addForeign(l, dir+"/iptables "+dir+"/ip6tables")
+			saves = append(saves, "ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip -6 route show table all | grep -v ' f[ef][08]0:' | grep -v ^f[ef][08]0: | sort")
 			before := l.saved(saves...)
 			for _, tc := range renderCases {
 				if rep := l.status(tc.rules, env); rep.State != StateDown {
@@ -217,15 +235,7 @@ func TestPartialFailure(t *testing.T) {
 
 	// The real commands, save that ip6tables-restore fails once.
 	dir := t.TempDir()
-	for _, cmd := range []string{"iptables-save", "iptables-restore", "ip6tables-save"} {
-		path, err := (Exec{}).find(cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(path, filepath.Join(dir, cmd)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	linkCommands(t, dir, "iptables-save", "iptables-restore", "ip6tables-save")
 	missing := filepath.Join(dir, "ip6tables-restore")
 
 	for _, before := range []*Rules{nil, &old} {
@@ -313,7 +323,7 @@ func TestUnprivileged(t *testing.T) {
 	l := newLab(t)
 	got := l.run(l.gateway, "unprivileged", nil)
 	lines := strings.Split(got, "\n")
-	want := []string{"run as root", "run as root", "you must be root", "needs CAP_NET_ADMIN", "needs CAP_NET_ADMIN"}
+	want := []string{"run as root", "run as root", "you must be root", "needs CAP_NET_ADMIN", "needs CAP_NET_ADMIN", `intercept.mode "tproxy" needs CAP_NET_ADMIN`}
 	if len(lines) != len(want) {
 		t.Fatalf("got\n%s", got)
 	}

@@ -3,6 +3,7 @@ package intercept
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -25,7 +26,10 @@ func fakeWith(t *testing.T) *Fake {
 	return f
 }
 
-func (f *Fake) both() string { return f.save("iptables") + f.save("ip6tables") }
+// both returns all that f holds of both families.
+func (f *Fake) both() string {
+	return f.save("iptables") + f.save("ip6tables") + fmt.Sprint(*f.routing("-4"), *f.routing("-6"))
+}
 
 func TestUpIsIdempotent(t *testing.T) {
 	f := fakeWith(t)
@@ -42,7 +46,7 @@ func TestUpIsIdempotent(t *testing.T) {
 	if f.both() != once {
 		t.Errorf("up twice gives\n%s\nonce\n%s", f.both(), once)
 	}
-	if want := []string{"iptables-save", "ip6tables-save"}; !reflect.DeepEqual(f.Ran, want) {
+	if want := []string{"iptables-save", "ip", "ip", "ip6tables-save", "ip", "ip"}; !reflect.DeepEqual(f.Ran, want) {
 		t.Errorf("up again ran %v, want %v", f.Ran, want)
 	}
 	for range 2 {
@@ -248,14 +252,14 @@ func TestStatus(t *testing.T) {
 		{"jump lost", "*nat\n-D PREROUTING -p tcp -j FRAMEGATE\nCOMMIT\n", StatePartial, []string{"nat: missing: -A PREROUTING -p tcp -j FRAMEGATE"}},
 		{"jump twice", "*nat\n-A PREROUTING -p tcp -j FRAMEGATE\nCOMMIT\n", StatePartial, []string{
 			"nat: unexpected: -A PREROUTING -p tcp -j FRAMEGATE",
-			"nat: rules before ours in PREROUTING, which may decide first: 3",
+			"nat: rules before ours in PREROUTING, which may decide first: 2",
 		}},
 		{"foreign rule", "*filter\n-I FRAMEGATE-QUIC 1 -j ACCEPT\nCOMMIT\n", StatePartial, []string{"filter: unexpected: -A FRAMEGATE-QUIC -j ACCEPT"}},
 		{"order", "*nat\n-D FRAMEGATE -i lo -j RETURN\n-A FRAMEGATE -i lo -j RETURN\nCOMMIT\n", StatePartial, []string{"nat: the rules of FRAMEGATE are in another order"}},
 		{"one family down", "*nat\n:FRAMEGATE - [0:0]\n-D PREROUTING -p tcp -j FRAMEGATE\n-X FRAMEGATE\nCOMMIT\n*filter\n:FRAMEGATE-QUIC - [0:0]\n-D FORWARD -p udp -m udp --dport 443 -j FRAMEGATE-QUIC\n-X FRAMEGATE-QUIC\nCOMMIT\n", StatePartial, nil},
 	} {
 		f := fakeWith(t)
-		// The jump must be the second rule for "jump twice" to have three before.
+		// For "jump twice" to have two before, besides our own.
 		if err := f.restore("iptables", "*nat\n-A PREROUTING -p udp -j RETURN\nCOMMIT\n", ""); err != nil {
 			t.Fatal(err)
 		}

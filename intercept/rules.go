@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Rules says what the kernel redirects to the gateway. It holds nothing of the
+// Rules says what the kernel brings to the gateway. It holds nothing of the
 // kernel's state.
 type Rules struct {
-	// Mode is how: "redirect". Empty means "redirect".
+	// Mode is how: "redirect" or "tproxy". Empty means "redirect".
 	Mode string
 	// ListenPort is the gateway's TCP port. It has no default.
 	ListenPort uint16
@@ -47,8 +47,11 @@ var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,13}[A-Za-z
 func (r Rules) Validate() error {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
-	if r.Mode != "" && r.Mode != "redirect" {
-		bad(`mode %q is not supported, expected "redirect"`, r.Mode)
+	if r.Mode != "" && r.Mode != "redirect" && r.Mode != "tproxy" {
+		bad(`mode %q is unknown, expected "redirect" or "tproxy"`, r.Mode)
+	}
+	if r.Mark == captureMark {
+		bad("mark %#x is that of packets for the gateway, in mode tproxy, and cannot be that of its sockets", r.Mark)
 	}
 	if r.QUIC != "" && r.QUIC != "block" && r.QUIC != "allow" {
 		bad(`quic %q is unknown, expected "block" or "allow"`, r.QUIC)
@@ -89,50 +92,58 @@ type family struct {
 	command         string // and with -save and -restore
 	portUnreachable string // ICMP type of the QUIC rejection
 	has             func(netip.Addr) bool
+	ip              string // option of ip that selects it
+	icmp            string // its ICMP, as a protocol of rules
+	anyAddr         string // its unspecified address
 }
 
 var (
-	ipv4 = family{"ipv4", "iptables", "icmp-port-unreachable", netip.Addr.Is4}
-	ipv6 = family{"ipv6", "ip6tables", "icmp6-port-unreachable", netip.Addr.Is6}
+	ipv4 = family{"ipv4", "iptables", "icmp-port-unreachable", netip.Addr.Is4, "-4", "icmp", "0.0.0.0"}
+	ipv6 = family{"ipv6", "ip6tables", "icmp6-port-unreachable", netip.Addr.Is6, "-6", "ipv6-icmp", "::"}
 )
 
 // ruleset renders r for one family, each rule exactly as iptables-save prints
 // it, so that what is installed can be compared.
 func (r Rules) ruleset(f family) ruleset {
-	exempt := r.exempt(f)
-	redirect := chain{
-		present: true,
-		// Connections to the gateway itself, its ssh and its own port, stay
-		// what they are.
-		rules: append(slices.Clone(exempt), "-i lo -j RETURN", "-m addrtype --dst-type LOCAL -j RETURN"),
-		jumps: []jump{{from: "PREROUTING", at: 1, spec: "-p tcp -j " + ours[nat].chain}},
-	}
-	for _, in := range r.ingress() {
-		for ports := range slices.Chunk(r.ports(), portsPerRule) {
-			redirect.rules = append(redirect.rules, fmt.Sprintf("%s-p tcp -m multiport --dports %s -j REDIRECT --to-ports %d",
-				in, list(ports), r.ListenPort))
+	var s ruleset
+	if r.transparent() {
+		s[raw], s[reply], s[mangle] = r.zone(f), r.replyZone(), r.tproxy(f)
+	} else {
+		s[nat] = chain{
+			present: true,
+			rules:   r.capture(f, fmt.Sprintf("REDIRECT --to-ports %d", r.ListenPort)),
+			jumps:   []jump{{from: "PREROUTING", at: 1, spec: "-p tcp -j " + ours[nat].chain}},
 		}
 	}
-	if r.QUIC == "allow" {
-		return ruleset{nat: redirect}
+	if r.QUIC != "allow" {
+		s[filter] = chain{
+			present: true,
+			rules:   r.exempt(f),
+			jumps:   []jump{{from: "FORWARD", at: 1, spec: "-p udp -m udp --dport 443 -j " + ours[filter].chain}},
+		}
+		for _, in := range r.ingress() {
+			s[filter].rules = append(s[filter].rules, in+"-p udp -m udp --dport 443 -j REJECT --reject-with "+f.portUnreachable)
+		}
 	}
-	reject := chain{
-		present: true,
-		rules:   exempt,
-		jumps:   []jump{{from: "FORWARD", at: 1, spec: "-p udp -m udp --dport 443 -j " + ours[filter].chain}},
-	}
-	for _, in := range r.ingress() {
-		reject.rules = append(reject.rules, in+"-p udp -m udp --dport 443 -j REJECT --reject-with "+f.portUnreachable)
-	}
-	return ruleset{nat: redirect, filter: reject}
+	return s
 }
 
-// exempt renders what neither chain touches.
-func (r Rules) exempt(f family) []string {
-	var specs []string
-	if r.Mark != 0 {
-		specs = append(specs, fmt.Sprintf("-m mark --mark %#x -j RETURN", r.Mark))
+// capture renders rules that lead what is to be captured to target.
+func (r Rules) capture(f family, target string) []string {
+	// Connections to the gateway itself, its ssh and its own port, stay what
+	// they are.
+	specs := append(r.exempt(f), "-i lo -j RETURN", "-m addrtype --dst-type LOCAL -j RETURN")
+	for _, in := range r.ingress() {
+		for ports := range slices.Chunk(r.ports(), portsPerRule) {
+			specs = append(specs, fmt.Sprintf("%s-p tcp -m multiport --dports %s -j %s", in, list(ports), target))
+		}
 	}
+	return specs
+}
+
+// exempt renders what no chain touches.
+func (r Rules) exempt(f family) []string {
+	specs := r.own()
 	for _, p := range r.Exclude {
 		switch {
 		case !f.has(p.Addr()):
@@ -143,6 +154,14 @@ func (r Rules) exempt(f family) []string {
 		}
 	}
 	return specs
+}
+
+// own renders what exempts the packets of our own sockets.
+func (r Rules) own() []string {
+	if r.Mark == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("-m mark --mark %#x -j RETURN", r.Mark)}
 }
 
 // ingress renders the interfaces as the beginnings of rules.

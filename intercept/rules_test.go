@@ -48,6 +48,9 @@ var renderCases = []struct {
 	{"quic-allow", Rules{Mode: "redirect", ListenPort: 9000, Mark: 0xffffffff, Ports: []uint16{443}, QUIC: "allow"}},
 	{"ports", Rules{ListenPort: 1, QUIC: "block", Ports: []uint16{
 		443, 80, 65535, 443, 8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8009, 8010, 8011, 8012, 8013}}},
+	{"tproxy", Rules{Mode: "tproxy", ListenPort: 8443, Mark: 0x4647}},
+	{"tproxy-all", Rules{Mode: "tproxy", ListenPort: 8443, Mark: 0x4647, Interfaces: []string{"wlan0", "tap+"}, QUIC: "allow",
+		Exclude: prefixes("192.0.2.0/24", "fd00::/8"), Ports: []uint16{443, 80, 8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8009, 8010, 8011, 8012, 8013, 8014}}},
 }
 
 func TestRender(t *testing.T) {
@@ -67,6 +70,11 @@ func TestShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "show.sh", script)
+	script, err = Show(Rules{Mode: "tproxy", ListenPort: 8443, Mark: 0x4647})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "show-tproxy.sh", script)
 	if _, err := Show(Rules{}); err == nil {
 		t.Error("Show of rules without a listen port did not fail")
 	}
@@ -79,7 +87,8 @@ func TestValidate(t *testing.T) {
 		want  []string // parts of the error, all of them
 	}{
 		{"zero", Rules{}, []string{"listen port 0"}},
-		{"mode", Rules{ListenPort: 1, Mode: "tproxy"}, []string{`mode "tproxy" is not supported, expected "redirect"`}},
+		{"mode", Rules{ListenPort: 1, Mode: "TPROXY"}, []string{`mode "TPROXY" is unknown, expected "redirect" or "tproxy"`}},
+		{"mark", Rules{ListenPort: 1, Mark: captureMark}, []string{"mark 0x46475450 is that of packets for the gateway"}},
 		{"quic", Rules{ListenPort: 1, QUIC: "drop"}, []string{`quic "drop" is unknown, expected "block" or "allow"`}},
 		{"port 0", Rules{ListenPort: 1, Ports: []uint16{0}}, []string{"port 0 cannot be captured"}},
 		{"own port", Rules{ListenPort: 8443, Ports: []uint16{443, 8443}}, []string{"port 8443 is the gateway's own"}},

@@ -13,11 +13,17 @@ import (
 var ours = [...]struct{ table, chain string }{
 	nat:    {"nat", "FRAMEGATE"},
 	filter: {"filter", "FRAMEGATE-QUIC"},
+	raw:    {"raw", "FRAMEGATE"},
+	reply:  {"raw", "FRAMEGATE-REPLY"},
+	mangle: {"mangle", "FRAMEGATE"},
 }
 
 const (
 	nat = iota
 	filter
+	raw
+	reply
+	mangle
 )
 
 // A ruleset is what one family has of ours, or should have.
@@ -53,12 +59,19 @@ func (s ruleset) empty() bool { return s.same(ruleset{}) }
 // that is not there is an error of iptables-restore, so have must be what is.
 func transition(have, want ruleset) string {
 	var b strings.Builder
+	table := "" // whose transaction is open
 	for i, own := range ours {
 		have, want := have[i], want[i]
 		if have.same(want) {
 			continue
 		}
-		fmt.Fprintf(&b, "*%s\n", own.table)
+		if own.table != table {
+			if table != "" {
+				b.WriteString("COMMIT\n")
+			}
+			table = own.table
+			fmt.Fprintf(&b, "*%s\n", table)
+		}
 		// Creates the chain, or flushes it.
 		fmt.Fprintf(&b, ":%s - [0:0]\n", own.chain)
 		for _, j := range have.jumps {
@@ -74,6 +87,8 @@ func transition(have, want ruleset) string {
 		if !want.present {
 			fmt.Fprintf(&b, "-X %s\n", own.chain)
 		}
+	}
+	if table != "" {
 		b.WriteString("COMMIT\n")
 	}
 	return b.String()
@@ -97,27 +112,22 @@ func parseSave(saved string) ruleset {
 			clear(places)
 			continue
 		}
-		i := slices.IndexFunc(ours[:], func(own struct{ table, chain string }) bool { return own.table == table })
-		if i < 0 {
-			continue
-		}
-		if strings.HasPrefix(line, ":"+ours[i].chain+" ") {
-			s[i].present = true
-			continue
-		}
 		m := savedRule.FindStringSubmatch(line)
-		if m == nil {
-			continue
+		if m != nil {
+			places[m[2]]++
 		}
-		from, spec := m[2], m[3]
-		places[from]++
-		switch {
-		case from == ours[i].chain:
-			packets, _ := strconv.ParseUint(m[1], 10, 64) // "" without counters
-			s[i].rules = append(s[i].rules, spec)
-			s[i].packets = append(s[i].packets, packets)
-		case leadsTo(spec, ours[i].chain):
-			s[i].jumps = append(s[i].jumps, jump{from, places[from], spec})
+		for i, own := range ours {
+			switch {
+			case own.table != table:
+			case m == nil:
+				s[i].present = s[i].present || strings.HasPrefix(line, ":"+own.chain+" ")
+			case m[2] == own.chain:
+				packets, _ := strconv.ParseUint(m[1], 10, 64) // "" without counters
+				s[i].rules = append(s[i].rules, m[3])
+				s[i].packets = append(s[i].packets, packets)
+			case leadsTo(m[3], own.chain):
+				s[i].jumps = append(s[i].jumps, jump{m[2], places[m[2]], m[3]})
+			}
 		}
 	}
 	return s

@@ -29,6 +29,16 @@ COMMIT
 -A OUTPUT -p tcp -j FRAMEGATE
 COMMIT
 *mangle
+:FRAMEGATE-QUIC - [0:0]
+-A PREROUTING -p icmp -j FRAMEGATE
+COMMIT
+*raw
+:FRAMEGATE-REPLY - [0:0]
+[1:1] -A OUTPUT -p tcp -j FRAMEGATE-REPLY
+-A FRAMEGATE-REPLY -j RETURN
+-A OUTPUT -p tcp -j FRAMEGATE
+COMMIT
+*security
 -A PREROUTING -p tcp -j FRAMEGATE
 COMMIT
 `
@@ -43,6 +53,14 @@ COMMIT
 			packets: []uint64{4},
 			jumps:   []jump{{"FORWARD", 2, "-p udp -m udp --dport 443 -j FRAMEGATE-QUIC"}},
 		},
+		raw: chain{jumps: []jump{{"OUTPUT", 2, "-p tcp -j FRAMEGATE"}}},
+		reply: chain{
+			present: true,
+			rules:   []string{"-j RETURN"},
+			packets: []uint64{0},
+			jumps:   []jump{{"OUTPUT", 1, "-p tcp -j FRAMEGATE-REPLY"}},
+		},
+		mangle: chain{jumps: []jump{{"PREROUTING", 1, "-p icmp -j FRAMEGATE"}}},
 	}
 	if got := parseSave(saved); !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)

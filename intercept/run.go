@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A Runner runs the commands of iptables. [Exec] is the real one, [Fake] one
+// A Runner runs the commands of iptables and iproute2. [Exec] is the real one, [Fake] one
 // for tests.
 type Runner interface {
 	// Run runs argv with stdin as its input and returns its output.
@@ -45,7 +45,11 @@ func (e *CommandError) Unwrap() error { return e.Err }
 func (e Exec) Run(ctx context.Context, stdin string, argv ...string) (string, error) {
 	path, err := e.find(argv[0])
 	if err != nil {
-		return "", &SetupError{fmt.Errorf("%s not found", argv[0]), "apt install iptables"}
+		hint := "apt install iptables"
+		if argv[0] == "ip" {
+			hint = "apt install iproute2"
+		}
+		return "", &SetupError{fmt.Errorf("%s %w", argv[0], errNoCommand), hint}
 	}
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	var stdout, stderr bytes.Buffer
@@ -61,6 +65,9 @@ func (e Exec) Run(ctx context.Context, stdin string, argv ...string) (string, er
 	}
 	return stdout.String(), nil
 }
+
+// errNoCommand is the error of a [Runner] without the command.
+var errNoCommand = errors.New("not found")
 
 const needRoot = "run as root, the rules take CAP_NET_ADMIN"
 

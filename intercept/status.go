@@ -28,8 +28,9 @@ type FamilyReport struct {
 	State  State  `json:"state"`
 	// Detail says what differs, or may be wrong all the same, in lines.
 	Detail []string `json:"detail,omitempty"`
-	// Captured counts the connections redirected since the rules were
-	// installed, as the nat table sees the first packet of each.
+	// Captured counts the connections captured since the rules were installed,
+	// as their tables see the first packet of each; under "tproxy" one that a
+	// client repeats counts again.
 	Captured uint64 `json:"captured"`
 	// Rejected counts the UDP/443 packets rejected since then.
 	Rejected uint64 `json:"rejected"`
@@ -47,7 +48,7 @@ func Status(ctx context.Context, r Runner, rules Rules) (Report, error) {
 		if err != nil {
 			return Report{}, err
 		}
-		rep.Families = append(rep.Families, compare(f, have, rules.ruleset(f)))
+		rep.Families = append(rep.Families, compare(f, have, rules.installation(f)))
 	}
 	rep.State = rep.Families[0].State
 	for _, f := range rep.Families {
@@ -58,33 +59,43 @@ func Status(ctx context.Context, r Runner, rules Rules) (Report, error) {
 	return rep, nil
 }
 
-func compare(f family, have, want ruleset) FamilyReport {
+func compare(f family, have, want installation) FamilyReport {
 	rep := FamilyReport{Family: f.name, State: StateUp}
 	for i, own := range ours {
-		diff := difference(own.chain, have[i], want[i])
+		have := have.rules[i]
+		diff := difference(own.chain, have, want.rules[i])
 		for _, line := range diff {
 			rep.Detail = append(rep.Detail, own.table+": "+line)
 		}
 		if len(diff) > 0 {
 			rep.State = StatePartial
 		}
-		for _, j := range have[i].jumps {
-			if j.at > 1 {
-				rep.Detail = append(rep.Detail, fmt.Sprintf("%s: rules before ours in %s, which may decide first: %d", own.table, j.from, j.at-1))
+		before := map[string]int{} // of our jumps, by chain
+		for _, j := range have.jumps {
+			if n := j.at - 1 - before[j.from]; n > 0 {
+				rep.Detail = append(rep.Detail, fmt.Sprintf("%s: rules before ours in %s, which may decide first: %d", own.table, j.from, n))
 			}
+			before[j.from]++
 		}
 	}
-	if have.empty() {
+	for _, line := range slices.Concat(
+		missingOrExtra(prefixed("rule ", have.routing.rules), prefixed("rule ", want.routing.rules)),
+		missingOrExtra(prefixed("route ", have.routing.routes), prefixed("route ", want.routing.routes)),
+	) {
+		rep.State = StatePartial
+		rep.Detail = append(rep.Detail, "routing: "+line)
+	}
+	if have.rules.empty() && have.routing.empty() {
 		rep.State, rep.Detail = StateDown, nil
 	}
-	rep.Captured = have[nat].count("-j REDIRECT ")
-	rep.Rejected = have[filter].count("-j REJECT ")
+	rep.Captured = have.rules[nat].count("-j REDIRECT ") + have.rules[mangle].count("-j TPROXY ")
+	rep.Rejected = have.rules[filter].count("-j REJECT ")
 	return rep
 }
 
-// difference lists the rules that are missing, then those too many.
-func difference(name string, have, want chain) []string {
-	h, w := have.lines(name), want.lines(name)
+// missingOrExtra lists the lines that are missing, then those too many. It
+// uses h up.
+func missingOrExtra(h, w []string) []string {
 	var diff []string
 	for _, line := range w {
 		if i := slices.Index(h, line); i >= 0 {
@@ -96,6 +107,20 @@ func difference(name string, have, want chain) []string {
 	for _, line := range h {
 		diff = append(diff, "unexpected: "+line)
 	}
+	return diff
+}
+
+func prefixed(prefix string, lines []string) []string {
+	var out []string
+	for _, line := range lines {
+		out = append(out, prefix+line)
+	}
+	return out
+}
+
+// difference compares two chains.
+func difference(name string, have, want chain) []string {
+	diff := missingOrExtra(have.lines(name), want.lines(name))
 	switch {
 	case diff != nil:
 	case have.present != want.present:
@@ -151,6 +176,13 @@ set -eu
 }
 
 func script(b *strings.Builder, f family, rules Rules) {
+	for _, spec := range rules.routing().routes {
+		fmt.Fprintf(b, "\nip %s route replace %s table %d\n", f.ip, spec, captureTable)
+	}
+	for _, spec := range rules.routing().rules {
+		pref, match, _ := strings.Cut(strings.TrimPrefix(spec, "pref "), " ")
+		fmt.Fprintf(b, "ip %s -N rule show | grep -q '^%s:[[:space:]]*%s *$' ||\n\tip %s rule add %s\n", f.ip, pref, match, f.ip, spec)
+	}
 	chains := rules.ruleset(f)
 	jumps := ""
 	for i, own := range ours {
