@@ -54,6 +54,8 @@ const arrows = `
 	internal/lab/origin             < internal/lab/clients;
 	NONE                            < internal/endtoend;
 	ca/bundle                       < internal/onboarding;
+	ca, policy, audit, audit/ship   < internal/metrics;
+	mitm, PROMETHEUS                < internal/metrics;
 
 	frames, policy, audit           < cmd/framegate;
 	ca, ca/bundle, intercept, mitm  < cmd/framegate;
@@ -63,6 +65,7 @@ const arrows = `
 	policy/gitleaks                 < cmd/framegate;
 	policy/detect                   < cmd/framegate;
 	internal/onboarding             < cmd/framegate;
+	internal/metrics                < cmd/framegate;
 	internal/lab                    < cmd/framegate;
 	internal/lab/origin             < cmd/framegate;
 	internal/lab/clients            < cmd/framegate;
@@ -72,22 +75,23 @@ const arrows = `
 
 // rooms names the foreign packages, each with everything below it.
 var rooms = map[string]string{
-	"GOPACKET": "github.com/google/gopacket",
-	"AGE":      "filippo.io/age",
-	"COBRA":    "github.com/spf13/cobra",
-	"GOPROXY":  "github.com/elazarl/goproxy",
-	"HTTPGUTS": "golang.org/x/net/http/httpguts",
-	"IDNA":     "golang.org/x/net/idna",
-	"OCSP":     "golang.org/x/crypto/ocsp",
-	"OTLP":     "go.opentelemetry.io/proto/otlp",
-	"PARQUET":  "github.com/parquet-go/parquet-go",
-	"PROTOBUF": "google.golang.org/protobuf",
-	"PSL":      "golang.org/x/net/publicsuffix",
-	"SYS":      "golang.org/x/sys/unix",
-	"SYSTEMD":  "github.com/coreos/go-systemd/v22",
-	"TLOG":     "golang.org/x/mod/sumdb",
-	"TOML":     "github.com/BurntSushi/toml",
-	"ZSTD":     "github.com/klauspost/compress/zstd",
+	"GOPACKET":   "github.com/google/gopacket",
+	"AGE":        "filippo.io/age",
+	"COBRA":      "github.com/spf13/cobra",
+	"GOPROXY":    "github.com/elazarl/goproxy",
+	"HTTPGUTS":   "golang.org/x/net/http/httpguts",
+	"IDNA":       "golang.org/x/net/idna",
+	"OCSP":       "golang.org/x/crypto/ocsp",
+	"OTLP":       "go.opentelemetry.io/proto/otlp",
+	"PARQUET":    "github.com/parquet-go/parquet-go",
+	"PROMETHEUS": "github.com/prometheus/client_golang/prometheus",
+	"PROTOBUF":   "google.golang.org/protobuf",
+	"PSL":        "golang.org/x/net/publicsuffix",
+	"SYS":        "golang.org/x/sys/unix",
+	"SYSTEMD":    "github.com/coreos/go-systemd/v22",
+	"TLOG":       "golang.org/x/mod/sumdb",
+	"TOML":       "github.com/BurntSushi/toml",
+	"ZSTD":       "github.com/klauspost/compress/zstd",
 }
 
 // A listed is what `go list` says about one package.

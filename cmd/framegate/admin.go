@@ -13,24 +13,24 @@ import (
 	"time"
 
 	"framegate/intercept"
+	"framegate/internal/onboarding"
 )
 
 // An admin is the port for those who operate the gateway: /healthz says that
-// the process serves, /readyz whether it would take a new connection.
+// the process serves, /readyz whether it would take a new connection, /metrics has
+// the numbers, /ca/ is the onboarding page.
 type admin struct {
 	ln     net.Listener
 	server *http.Server
 }
 
-// newAdmin listens on addr, host:port or unix:PATH; an empty one is none.
-func newAdmin(ctx context.Context, addr string, ready func() error) (*admin, error) {
-	if addr == "" {
-		return nil, nil
+// newAdmin serves on ln, which it closes; nil: there is none. With profile it
+// serves profiles of the process, too, though on a socket of the file system only.
+func newAdmin(ln net.Listener, ready func() error, page *onboarding.Page, metrics http.Handler, profile bool) *admin {
+	if ln == nil {
+		return nil
 	}
-	ln, err := listenAdmin(ctx, addr)
-	if err != nil {
-		return nil, fmt.Errorf("admin.listen: %w", err)
-	}
+	_, isUnix := ln.Addr().(*net.UnixAddr)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -40,9 +40,22 @@ func newAdmin(ctx context.Context, addr string, ready func() error) (*admin, err
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	return &admin{ln, &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}}, nil
+	mux.Handle("/ca/", page.Under("/ca/"))
+	mux.Handle("GET /metrics", metrics)
+	var handler http.Handler = mux
+	switch {
+	case !isUnix:
+		handler = &hostGuard{handler: mux, own: page.Host}
+	case profile:
+		profiles(mux)
+	}
+	return &admin{ln, &http.Server{
+		Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}}
 }
 
+// listenAdmin listens on addr, host:port or unix:PATH.
 func listenAdmin(ctx context.Context, addr string) (net.Listener, error) {
 	path, ok := strings.CutPrefix(addr, "unix:")
 	if !ok {

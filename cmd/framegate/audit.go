@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,16 +25,19 @@ func newAuditCommand(g *globals) *cobra.Command {
 	return group(cmd,
 		auditTail(g, dir),
 		auditQuery(g, dir),
+		auditExport(g, dir),
 		auditStats(g, dir),
 		auditIndex(g, dir),
 		auditVerify(g, dir),
 		auditProve(g, dir),
+		auditErase(g, dir),
 	)
 }
 
 func auditTail(g *globals, dir *string) *cobra.Command {
 	var n int
 	var follow, asJSON bool
+	var payload payloadFlags
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the last records",
@@ -46,11 +50,14 @@ func auditTail(g *globals, dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			out := newRecordPrinter(cmd, formatOf(asJSON))
+			if err := payload.open(out, r.Dir()); err != nil {
+				return err
+			}
 			last, damage := r.Last(n)
 			if last == nil && damage != nil {
 				return damage
 			}
-			out := newRecordPrinter(cmd, formatOf(asJSON))
 			if err := out.print(sequence(last, damage)); err != nil {
 				return err
 			}
@@ -66,6 +73,7 @@ func auditTail(g *globals, dir *string) *cobra.Command {
 	cmd.Flags().IntVarP(&n, "lines", "n", 10, "how `many` records")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that come")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the records as they are in the log")
+	payload.add(cmd)
 	return cmd
 }
 
@@ -94,9 +102,18 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
 	}
-	ago, err := time.ParseDuration(strings.TrimSuffix(s, " ago"))
+	var ago time.Duration
+	var err error
+	s, _ = strings.CutSuffix(s, " ago")
+	if digits, ok := strings.CutSuffix(s, "d"); ok { // as audit.keep has it
+		var days uint64
+		days, err = strconv.ParseUint(digits, 10, 16)
+		ago = time.Duration(days) * 24 * time.Hour
+	} else {
+		ago, err = time.ParseDuration(s)
+	}
 	if err != nil || ago < 0 {
-		return time.Time{}, usage(fmt.Errorf("--%s: got %q, expected a time such as %s or a duration such as 2h",
+		return time.Time{}, usage(fmt.Errorf("--%s: got %q, expected a time such as %s or a duration such as 2h or 30d",
 			flag, s, now.UTC().Format(time.RFC3339)))
 	}
 	return now.Add(-ago), nil
@@ -106,14 +123,15 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 // words of another system. Damage is told where it is met and makes the command
 // fail in the end; what is sound is printed all the same.
 type recordPrinter struct {
-	out     *bufio.Writer
-	stderr  io.Writer
-	format  string         // formatTable, formatJSONL or a name of package format
-	foreign *format.Format // nil: one of the first two
-	buf     []byte
-	live    bool         // show each record at once
-	table   *audit.Table // nil until the first record
-	damaged bool
+	out      *bufio.Writer
+	stderr   io.Writer
+	format   string          // formatTable, formatJSONL or a name of package format
+	foreign  *format.Format  // nil: one of the first two
+	payloads *audit.Payloads // nil: they are not printed
+	buf      []byte
+	live     bool         // show each record at once
+	table    *audit.Table // nil until the first record
+	damaged  bool
 }
 
 func newRecordPrinter(cmd *cobra.Command, format string) *recordPrinter {
@@ -153,6 +171,10 @@ func (p *recordPrinter) record(r audit.Record) error {
 		p.buf = p.foreign.Append(p.buf[:0], &r)
 		_, err := p.out.Write(p.buf)
 		return err
+	case p.format == formatJSONL && p.payloads != nil:
+		p.buf = append(p.payloads.AppendLine(p.buf[:0], &r), '\n')
+		_, err := p.out.Write(p.buf)
+		return err
 	case p.format == formatJSONL:
 		_, err := p.out.Write(append(r.Raw, '\n'))
 		return err
@@ -163,7 +185,10 @@ func (p *recordPrinter) record(r audit.Record) error {
 			return err
 		}
 	}
-	return p.table.Row(r)
+	if err := p.table.Row(r); err != nil || p.payloads == nil {
+		return err
+	}
+	return printPayload(p.out, p.payloads, &r)
 }
 
 func (p *recordPrinter) result() error {

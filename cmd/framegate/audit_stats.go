@@ -27,7 +27,7 @@ func auditStats(g *globals, dir *string) *cobra.Command {
 		Short: "Sum up the records, and say whether they add up",
 		Long: "Sum up the records of a time, and hold the messages of each connection against the\n" +
 			"totals of its conn.close: number, bytes and rolling hash. Exit 1 if they differ.\n" +
-			"A time is RFC 3339, such as 2026-01-02T15:04:05Z, or a duration before now, such as 2h.",
+			"A time is RFC 3339, such as 2026-01-02T15:04:05Z, or a duration before now, such as 2h or 30d.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if top < 0 {
@@ -43,6 +43,9 @@ func auditStats(g *globals, dir *string) *cobra.Command {
 			}
 			r, err := g.log(cmd, *dir, f)
 			if err != nil {
+				return err
+			}
+			if err := sayBeginning(cmd, r.Dir(), "", f); err != nil {
 				return err
 			}
 			counter := audit.NewCounter()

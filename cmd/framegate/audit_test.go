@@ -56,6 +56,8 @@ func TestParseTime(t *testing.T) {
 		"2h":                        now.Add(-2 * time.Hour),
 		"90m ago":                   now.Add(-90 * time.Minute),
 		"0s":                        now,
+		"400d":                      now.AddDate(0, 0, -400),
+		"1d ago":                    now.AddDate(0, 0, -1),
 		"2026-01-01T00:00:00Z":      time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		"2026-01-01T01:00:00+01:00": time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 	} {
@@ -63,7 +65,7 @@ func TestParseTime(t *testing.T) {
 			t.Errorf("%q: got %v, %v, want %v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"yesterday", "-2h", "2", "2026-01-01", "ago"} {
+	for _, in := range []string{"yesterday", "-2h", "2", "2026-01-01", "ago", "d", "-1d", "1.5d", "99999d"} {
 		if got, err := parseTime("from", in, now); err == nil {
 			t.Errorf("%q: got %v, want an error", in, got)
 		}

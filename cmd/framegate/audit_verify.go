@@ -24,7 +24,7 @@ var faultCodes = map[audit.Fault]int{
 
 func auditVerify(g *globals, dir *string) *cobra.Command {
 	var key, proof string
-	var old []string
+	var old, witnesses []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
@@ -35,8 +35,8 @@ func auditVerify(g *globals, dir *string) *cobra.Command {
 			"1 the log cannot be read, 2 usage.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if proof != "" && len(old) > 0 {
-				return usage(errors.New("--proof has a checkpoint of its own: it does not go with --checkpoint"))
+			if proof != "" && len(old)+len(witnesses) > 0 {
+				return usage(errors.New("--proof has a checkpoint of its own: it does not go with --checkpoint and --witness-key"))
 			}
 			vkey, err := readVerifierKey(key)
 			if err != nil {
@@ -46,6 +46,17 @@ func auditVerify(g *globals, dir *string) *cobra.Command {
 				return g.verifyProof(cmd, *dir, proof, vkey, asJSON)
 			}
 			o := audit.VerifyOptions{Key: vkey}
+			for _, s := range witnesses {
+				w, err := readWitnessKey(s)
+				if err != nil {
+					return err
+				}
+				o.Witnesses = append(o.Witnesses, w)
+			}
+			if len(witnesses) > 0 && len(old) == 0 {
+				return usage(errors.New("--witness-key needs the checkpoint that the witness cosigned")).
+					hint("give it with --checkpoint; framegate keeps it in the directory witness of the log")
+			}
 			for _, name := range old {
 				b, err := os.ReadFile(name)
 				if err != nil {
@@ -69,7 +80,8 @@ func auditVerify(g *globals, dir *string) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&key, "key", "", "public `key` of the log, or a file with it (default: key.pub of the log)")
-	flags.StringArrayVar(&old, "checkpoint", nil, "`file` with checkpoints that were kept elsewhere; may be repeated")
+	flags.StringArrayVar(&old, "checkpoint", nil, "`file` with checkpoints that were kept elsewhere, or syslog lines with them; may be repeated")
+	flags.StringArrayVar(&witnesses, "witness-key", nil, "public `key` of a witness that must have cosigned a --checkpoint, or a file with it; may be repeated")
 	flags.StringVar(&proof, "proof", "", "verify the proof in this `file` instead")
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
@@ -103,8 +115,25 @@ func readVerifierKey(s string) (string, error) {
 	return key, nil
 }
 
+// readWitnessKey takes the key of a witness, or the name of a file that has one.
+func readWitnessKey(s string) (*audit.Witness, error) {
+	w, err := audit.ParseWitness(s)
+	if err == nil {
+		return w, nil
+	}
+	b, readErr := os.ReadFile(s)
+	if readErr != nil {
+		return nil, usage(fmt.Errorf("--witness-key: %w, or a file with it", err))
+	}
+	if w, err = audit.ParseWitness(strings.TrimSpace(string(b))); err != nil {
+		return nil, usage(fmt.Errorf("--witness-key %s: %w", s, err))
+	}
+	return w, nil
+}
+
 func (g *globals) verifyProof(cmd *cobra.Command, dir, name, vkey string, asJSON bool) error {
-	if vkey == "" {
+	ofLog := vkey == ""
+	if ofLog {
 		where, err := g.auditDir(cmd, dir)
 		if err != nil {
 			return err
@@ -115,7 +144,7 @@ func (g *globals) verifyProof(cmd *cobra.Command, dir, name, vkey string, asJSON
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	p, err := audit.ParseProof(text)
 	if err != nil {
@@ -125,6 +154,9 @@ func (g *globals) verifyProof(cmd *cobra.Command, dir, name, vkey string, asJSON
 	if finding != nil {
 		finding.Place = name
 		return faultError([]audit.Finding{*finding})
+	}
+	if ofLog {
+		say(cmd.ErrOrStderr(), "the key is that of the directory: give one that was kept elsewhere with --key")
 	}
 	out := cmd.OutOrStdout()
 	if asJSON {
@@ -169,6 +201,26 @@ func printReport(w io.Writer, r *audit.Report, asJSON bool) error {
 	}
 	if c := r.Checkpoint; c != nil {
 		line("checkpoint", "%d blocks, root %s, compared with %d others", c.Size, c.Root, r.Compared)
+	}
+	for _, w := range r.Witnessed {
+		line("witnessed", "%d blocks by %s at %s", w.Size, w.Witness, w.Time.Format(time.RFC3339))
+	}
+	if r.ExpiredBlocks > 0 {
+		line("expired", "blocks 0 to %d, seq 1 to %d, removed as recorded", r.ExpiredBlocks-1, r.ExpiredSeq)
+	}
+	for i, e := range r.Expired {
+		if hidden := len(r.Expired) - shownFindings; i < hidden { // the newest say most
+			if i == 0 {
+				line("", "%d earlier removals", hidden)
+			}
+			continue
+		}
+		missing := ""
+		if e.Missing > 0 {
+			missing = fmt.Sprintf("; %d of the blocks were missing already", e.Missing)
+		}
+		line("", "blocks %d to %d, seq %d to %d, %s to %s, removed at %s, as seq %d says: %s%s", e.FirstBlock, e.LastBlock, e.FirstSeq, e.LastSeq,
+			e.From.Format(time.RFC3339Nano), e.To.Format(time.RFC3339Nano), e.Time.Format(time.RFC3339Nano), e.Seq, e.Reason, missing)
 	}
 	line("intact", "%s", spanText(r.Intact))
 	if r.Unrooted > 0 {

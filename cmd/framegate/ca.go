@@ -2,9 +2,9 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,43 +16,54 @@ import (
 func newCACommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
-		Short: "Make, show and export the certification authority",
+		Short: "Make, show, export and renew the certification authority",
 	}
 	dir := cmd.PersistentFlags().String("dir", "", "`directory` of the authority (default: ca.dir of the configuration)")
 	return group(cmd,
 		caInit(g, dir),
 		caShow(g, dir),
 		caExport(g, dir),
+		caRotate(g, dir),
+		caCSR(g, dir),
+		caImport(g, dir),
+		caEncrypt(g, dir),
+		caDecrypt(g, dir),
 	)
 }
 
 func caInit(g *globals, dir *string) *cobra.Command {
-	return &cobra.Command{
+	var names caNames
+	var encrypt bool
+	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make root and intermediates; never overwrites",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := g.caDir(cmd, *dir)
+			d, c, err := g.caDirConfig(cmd, *dir)
 			if err != nil {
 				return err
 			}
-			a, err := ca.Create(d, ca.Options{})
+			o := ca.Options{}
+			names.options(cmd, &o)
+			if err := c.encryptNew(cmd.Context(), &o, encrypt); err != nil {
+				return err
+			}
+			a, err := ca.Create(d, o)
 			if err != nil {
-				return mendable(err)
+				return caFault(err)
 			}
 			if err := printAuthority(cmd.OutOrStdout(), a.Describe()); err != nil {
 				return err
 			}
 			stderr := cmd.ErrOrStderr()
-			say(stderr, "the authority is in %s; keep its root.key secret, the gateway runs without it", d)
-			where := ""
-			if d != defaultConfig().CA.Dir {
-				where = " --dir " + d
-			}
-			say(stderr, "hint: framegate ca export%s > framegate-root.crt, and install that file on the devices", where)
+			say(stderr, "the authority is in %s; the gateway runs without root.key: copy it to two media, verify them, delete it here", d)
+			say(stderr, "hint: framegate ca export%s > framegate-root.crt, and install that file on the devices", dirFlag(d))
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&encrypt, "encrypt", false, "encrypt the keys with a passphrase that is asked for (default: if ca.passphrase_file is set, with that)")
+	names.flags(cmd)
+	return cmd
 }
 
 func caShow(g *globals, dir *string) *cobra.Command {
@@ -66,6 +77,9 @@ func caShow(g *globals, dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, w := range a.Warnings() {
+				say(cmd.ErrOrStderr(), "warning: %s", w)
+			}
 			if asJSON {
 				return printAuthorityJSON(cmd.OutOrStdout(), a.Describe())
 			}
@@ -76,48 +90,27 @@ func caShow(g *globals, dir *string) *cobra.Command {
 	return cmd
 }
 
-func caExport(g *globals, dir *string) *cobra.Command {
-	var target string
-	cmd := &cobra.Command{
-		Use:   "export",
-		Short: "Print the root certificate as PEM",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Flags().Changed("for") {
-				return usage(errors.New("bundles for a kind of device are not supported by this version")).
-					hint("without --for the root certificate is printed as PEM")
-			}
-			a, err := g.authority(cmd, *dir)
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(a.RootPEM())
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&target, "for", "", "kind of `device` (not supported yet)")
-	return cmd
-}
-
-// caDir returns the directory that the flag names, or else the configuration.
-func (g *globals) caDir(cmd *cobra.Command, flag string) (string, error) {
-	if flag != "" {
-		return flag, nil
-	}
+// caDirConfig returns the directory that the flag names, or else the
+// configuration, and the configuration.
+func (g *globals) caDirConfig(cmd *cobra.Command, flag string) (string, *config, error) {
 	c, err := g.load(cmd)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return c.CA.Dir, nil
+	if flag != "" {
+		return flag, c, nil
+	}
+	return c.CA.Dir, c, nil
 }
 
+// authority reads the authority to show or export it.
 func (g *globals) authority(cmd *cobra.Command, flag string) (*ca.Authority, error) {
-	dir, err := g.caDir(cmd, flag)
+	dir, _, err := g.caDirConfig(cmd, flag)
 	if err != nil {
 		return nil, err
 	}
-	a, err := ca.Load(dir, ca.Options{})
-	return a, mendable(err)
+	a, err := ca.Load(dir, ca.Options{}) // without keys: to look at it takes no passphrase
+	return a, caFault(err)
 }
 
 func printAuthority(w io.Writer, list []ca.Description) error {
@@ -127,23 +120,39 @@ func printAuthority(w io.Writer, list []ca.Description) error {
 		if i > 0 {
 			fmt.Fprintln(tw)
 		}
-		keyFile := d.KeyPath
-		if keyFile == "" {
-			keyFile = "not readable here"
-		}
 		fmt.Fprintf(tw, "%s\n", d.Role)
-		for _, row := range [][2]string{
+		rows := [][2]string{
 			{"subject", d.Subject},
 			{"sha-256", d.Fingerprint},
 			{"valid", d.NotBefore.UTC().Format(day) + " to " + d.NotAfter.UTC().Format(day)},
 			{"key", d.Key},
 			{"certificate file", d.Path},
-			{"key file", keyFile},
-		} {
+			{"key file", keyPlace(d)},
+		}
+		for _, list := range []struct {
+			what  string
+			names []string
+		}{{"permitted", d.PermitDNS}, {"excluded", d.ExcludeDNS}} {
+			if len(list.names) > 0 {
+				rows = append(rows, [2]string{list.what, strings.Join(list.names, " ")})
+			}
+		}
+		for _, row := range rows {
 			fmt.Fprintf(tw, "  %s\t%s\n", row[0], printable(row[1]))
 		}
 	}
 	return tw.Flush()
+}
+
+// keyPlace says where a key is.
+func keyPlace(d ca.Description) string {
+	switch d.KeyState {
+	case "plain":
+		return d.KeyPath
+	case "encrypted":
+		return d.KeyPath + " (encrypted)"
+	}
+	return "not here, or not readable"
 }
 
 func printAuthorityJSON(w io.Writer, list []ca.Description) error {
@@ -157,11 +166,15 @@ func printAuthorityJSON(w io.Writer, list []ca.Description) error {
 		Key         string    `json:"key"`
 		Path        string    `json:"certificate_file"`
 		KeyPath     string    `json:"key_file,omitempty"`
+		KeyState    string    `json:"key_state,omitempty"` // plain, encrypted
+		PermitDNS   []string  `json:"permit_dns,omitempty"`
+		ExcludeDNS  []string  `json:"exclude_dns,omitempty"`
 	}
 	var out []certificate
 	for _, d := range list {
 		out = append(out, certificate{
 			d.Role, d.Subject, d.Serial, d.Fingerprint, d.NotBefore, d.NotAfter, d.Key, d.Path, d.KeyPath,
+			d.KeyState, d.PermitDNS, d.ExcludeDNS,
 		})
 	}
 	return json.NewEncoder(w).Encode(out)

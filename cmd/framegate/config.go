@@ -3,6 +3,9 @@ package main
 import (
 	"net/netip"
 	"time"
+
+	"framegate/audit"
+	"framegate/audit/ship"
 )
 
 const defaultConfigFile = "/etc/framegate/framegate.toml"
@@ -11,7 +14,7 @@ const defaultConfigFile = "/etc/framegate/framegate.toml"
 // is defaultConfig, a working gateway.
 type config struct {
 	Intercept struct {
-		Mode       string         // "redirect"
+		Mode       string         // "redirect" | "tproxy"
 		Listen     []string       // host:port; an empty host is both families
 		Explicit   string         // host:port of the explicit HTTP proxy; "": none
 		Ports      []uint16       // captured by `redirect up`
@@ -21,13 +24,16 @@ type config struct {
 		QUIC       string         // "block" | "allow"
 	}
 	CA struct {
-		Dir          string
-		LeafValidity time.Duration
+		Dir            string
+		LeafValidity   time.Duration
+		PassphraseFile string // of the keys in Dir; "": systemd's credential, if there is one
 	}
 	TLS struct {
 		UpstreamRoots []string // PEM files trusted besides the system's
+		CRLs          []string // files of revocation lists, PEM or DER
+		Revocation    string   // "staple" | "require"
 		ClientCert    string   // "bypass" | "block"
-		Pinned        string   // "block"
+		Pinned        string   // "block" | "bypass"
 	}
 	Limits struct {
 		Hold             int64  // bytes; the largest message held whole
@@ -48,11 +54,32 @@ type config struct {
 	Audit struct {
 		Dir       string
 		Level     string
-		Payload   string
+		Payload   string // "none" | "redacted" | "full"
 		OnFailure string // "block" | "gap"
+
+		// Recipients are those who can read sealed payloads: age recipients, and
+		// files of them. Only with payload "full", and then at least one.
+		Recipients []string
+
+		Keep    time.Duration // of records; 0: for ever
+		MaxSize int64         // bytes, of all segments; 0: no limit
+
+		PcapDir     string // pcapng files of what WebSockets carry, in plain text; "": none
+		PcapMaxSize int64  // bytes, of all of them; the oldest goes first
+	}
+	Ship struct { // keys of [audit]
+		CheckpointTo    []ship.Target
+		CheckpointEvery time.Duration    // least time between two to one target
+		Witnesses       []*audit.Witness // that may cosign
+		To              []ship.Target    // records
+		Queue           int64            // bytes that may wait for each target
+		Roots           []string         // PEM files trusted besides the system's
+		Cert, Key       string           // PEM files, for servers that ask; "": none
 	}
 	Admin struct {
-		Listen string // host:port or unix:PATH; "": none
+		Listen     string // host:port or unix:PATH; "": none
+		Profile    bool   // serve profiles of the process, on a unix:PATH only
+		Onboarding string // host name at which devices find the onboarding page; "": none
 	}
 }
 
@@ -65,6 +92,7 @@ func defaultConfig() *config {
 	c.Intercept.QUIC = "block"
 	c.CA.Dir = "/var/lib/framegate/ca"
 	c.CA.LeafValidity = 23 * time.Hour
+	c.TLS.Revocation = "staple"
 	c.TLS.ClientCert = "bypass"
 	c.TLS.Pinned = "block"
 	c.Limits.Hold = 1 << 20
@@ -80,7 +108,11 @@ func defaultConfig() *config {
 	c.Audit.Level = "messages"
 	c.Audit.Payload = "none"
 	c.Audit.OnFailure = "block"
+	c.Audit.PcapMaxSize = 1 << 30
+	c.Ship.CheckpointEvery = 10 * time.Second
+	c.Ship.Queue = 16 << 20
 	c.Admin.Listen = "127.0.0.1:9470"
+	c.Admin.Onboarding = "framegate.internal"
 	return c
 }
 
@@ -91,11 +123,10 @@ type field struct {
 	set func(v any) []error
 }
 
-// fields is the contract of framegate.toml. A value that the contract knows
-// and this version cannot carry out yet is refused rather than ignored.
+// fields is the contract of framegate.toml.
 func (c *config) fields() []field {
 	return []field{
-		{"intercept.mode", one(&c.Intercept.Mode, notYet(choice("redirect"), "tproxy"))},
+		{"intercept.mode", one(&c.Intercept.Mode, choice("redirect", "tproxy"))},
 		{"intercept.listen", many(&c.Intercept.Listen, 1, listenAddress)},
 		{"intercept.explicit", one(&c.Intercept.Explicit, optional(listenAddress))},
 		{"intercept.ports", many(&c.Intercept.Ports, 1, port)},
@@ -106,10 +137,13 @@ func (c *config) fields() []field {
 
 		{"ca.dir", one(&c.CA.Dir, path)},
 		{"ca.leaf_validity", one(&c.CA.LeafValidity, leafValidity)},
+		{"ca.passphrase_file", one(&c.CA.PassphraseFile, optional(path))},
 
 		{"tls.upstream_roots", many(&c.TLS.UpstreamRoots, 0, path)},
+		{"tls.crls", many(&c.TLS.CRLs, 0, path)},
+		{"tls.revocation", one(&c.TLS.Revocation, choice("staple", "require"))},
 		{"tls.client_cert", one(&c.TLS.ClientCert, choice("bypass", "block"))},
-		{"tls.pinned", one(&c.TLS.Pinned, notYet(choice("block"), "bypass"))},
+		{"tls.pinned", one(&c.TLS.Pinned, choice("block", "bypass"))},
 
 		{"limits.hold", one(&c.Limits.Hold, size)},
 		{"limits.oversize", one(&c.Limits.Oversize, choice("block", "stream"))},
@@ -126,9 +160,24 @@ func (c *config) fields() []field {
 
 		{"audit.dir", one(&c.Audit.Dir, path)},
 		{"audit.level", one(&c.Audit.Level, choice("connections", "violations", "messages", "frames"))},
-		{"audit.payload", one(&c.Audit.Payload, notYet(choice("none"), "redacted", "full"))},
+		{"audit.payload", one(&c.Audit.Payload, choice("none", "redacted", "full"))},
+		{"audit.payload_recipients", many(&c.Audit.Recipients, 0, recipient)},
 		{"audit.on_failure", one(&c.Audit.OnFailure, choice("block", "gap"))},
+		{"audit.keep", one(&c.Audit.Keep, keepTime)},
+		{"audit.max_size", one(&c.Audit.MaxSize, logSize)},
+		{"audit.pcap_dir", one(&c.Audit.PcapDir, optional(path))},
+		{"audit.pcap_max_size", one(&c.Audit.PcapMaxSize, packetsSize)},
+		{"audit.checkpoint_to", many(&c.Ship.CheckpointTo, 0, parsed(ship.ParseCheckpointTarget))},
+		{"audit.checkpoint_every", one(&c.Ship.CheckpointEvery, positiveDuration)},
+		{"audit.witness_keys", many(&c.Ship.Witnesses, 0, parsed(audit.ParseWitness))},
+		{"audit.ship", many(&c.Ship.To, 0, parsed(ship.ParseRecordTarget))},
+		{"audit.ship_queue", one(&c.Ship.Queue, shipQueue)},
+		{"audit.ship_roots", many(&c.Ship.Roots, 0, path)},
+		{"audit.ship_cert", one(&c.Ship.Cert, optional(path))},
+		{"audit.ship_key", one(&c.Ship.Key, optional(path))},
 
 		{"admin.listen", one(&c.Admin.Listen, optional(adminAddress))},
+		{"admin.pprof", one(&c.Admin.Profile, boolean)},
+		{"admin.onboarding", one(&c.Admin.Onboarding, optional(ownHost))},
 	}
 }

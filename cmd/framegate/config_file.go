@@ -100,6 +100,15 @@ func parseConfig(name string, src []byte) (*config, error) {
 		}
 		report(at, "limits: max_message is %d bytes, expected no less than hold, %d bytes", c.Limits.MaxMessage, c.Limits.Hold)
 	}
+	if key, err := c.checkRecipients(); err != nil && len(problems) == 0 {
+		report(places[key], "%s: %v", key, err)
+	}
+	if c.Admin.Profile && !strings.HasPrefix(c.Admin.Listen, "unix:") && len(problems) == 0 {
+		report(places["admin.pprof"], "admin.pprof: profiles are served on a socket of the file system only, expected admin.listen = \"unix:PATH\"")
+	}
+	if key, err := c.checkShipping(); err != nil && len(problems) == 0 {
+		report(places[key], "%s: %v", key, err)
+	}
 	slices.SortStableFunc(problems, func(a, b *problem) int {
 		return cmp.Or(a.line-b.line, a.col-b.col)
 	})

@@ -67,14 +67,12 @@ func choice(words ...string) parser[string] {
 	}
 }
 
-// notYet refuses words of the contract that this version cannot carry out.
-func notYet(parse parser[string], words ...string) parser[string] {
-	return func(v any) (string, error) {
-		if s, ok := v.(string); ok && slices.Contains(words, s) {
-			return "", fmt.Errorf("%q is not supported by this version", s)
-		}
-		return parse(v)
+func boolean(v any) (bool, error) {
+	b, ok := v.(bool)
+	if !ok {
+		return false, mismatch(v, "true or false")
 	}
+	return b, nil
 }
 
 // optional accepts an empty string besides what parse accepts.
@@ -173,7 +171,10 @@ func port(v any) (uint16, error) {
 // our own connections out of the redirection.
 func mark(v any) (uint32, error) {
 	n, err := integer(v, 1, 0xffffffff)
-	return uint32(n), err
+	if err != nil {
+		return 0, err
+	}
+	return uint32(n), intercept.Rules{ListenPort: 1, Mark: uint32(n)}.Validate()
 }
 
 func count(v any) (int, error) {
@@ -240,6 +241,42 @@ func duration(v any) (time.Duration, error) {
 		return 0, mismatch(v, `a duration such as "10s", "5m" or "23h"`)
 	}
 	return d, nil
+}
+
+// keepTime is a time for which records are kept: days too, and 0 for ever. Less
+// than an hour is more often a slip than a wish.
+func keepTime(v any) (time.Duration, error) {
+	const want = `a time of at least an hour such as "400d" or "12h", or "0s" for ever`
+	s, _ := v.(string)
+	var d time.Duration
+	if digits, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(digits, 10, 16) // 179 years, below what a Duration holds
+		if err != nil {
+			return 0, mismatch(v, want)
+		}
+		d = time.Duration(n) * 24 * time.Hour
+	} else {
+		var err error
+		if d, err = duration(v); err != nil {
+			return 0, mismatch(v, want)
+		}
+	}
+	if d != 0 && d < time.Hour {
+		return 0, mismatch(v, want)
+	}
+	return d, nil
+}
+
+// logSize is the size of a whole log. No segment is larger than an eighth of it.
+func logSize(v any) (int64, error) {
+	if v == "0B" {
+		return 0, nil
+	}
+	n, err := size(v)
+	if err != nil || n < 64<<20 {
+		return 0, mismatch(v, `a size of at least 64MiB such as "100GiB", or "0B" for no limit`)
+	}
+	return n, nil
 }
 
 func positiveDuration(v any) (time.Duration, error) {

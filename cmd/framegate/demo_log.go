@@ -39,8 +39,8 @@ func dash(s string) string {
 	return s
 }
 
-// readLog returns the records of the demo's log so far.
-func (d *demo) readLog() ([]demoRecord, error) {
+// readLog returns the records of the gateway's log so far.
+func (d *demoNetwork) readLog() ([]demoRecord, error) {
 	r, err := audit.NewReader(d.auditDir(), audit.Filter{})
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (d *demo) readLog() ([]demoRecord, error) {
 
 // recordsOf waits until the connection that client made is closed in the log,
 // and returns its records.
-func (d *demo) recordsOf(ctx context.Context, client net.Addr) ([]demoRecord, error) {
+func (d *demoNetwork) recordsOf(ctx context.Context, client net.Addr) ([]demoRecord, error) {
 	for {
 		all, err := d.readLog()
 		if err != nil {

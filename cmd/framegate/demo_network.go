@@ -54,6 +54,12 @@ func (d *demoNetwork) up(ctx context.Context) (err error) {
 	if err := d.writeFiles(); err != nil {
 		return err
 	}
+	return d.install(ctx)
+}
+
+// install does what an administrator does: it makes the authority, which the
+// client then trusts, sets the rules and starts the gateway.
+func (d *demoNetwork) install(ctx context.Context) error {
 	for _, args := range [][]string{{"ca", "init"}, {"redirect", "up"}} {
 		if _, err := d.framegate(ctx, lab.Gateway, args...); err != nil {
 			return err

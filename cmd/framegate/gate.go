@@ -28,7 +28,10 @@ type gate struct {
 	now     atomic.Int64
 	served  atomic.Int64
 	refused atomic.Int64
-	crowded atomic.Bool // memory is above the limit
+	starved atomic.Int64  // refused because of memory
+	ending  atomic.Bool   // new connections are no longer accepted
+	crowded atomic.Bool   // memory is above the limit
+	used    atomic.Uint64 // bytes of memory, when it was last looked at
 }
 
 // spareFiles are the descriptors that are not for connections: listeners, the
@@ -64,8 +67,16 @@ func memoryLimit() uint64 {
 	return math.MaxUint64
 }
 
-// start watches memory until ctx is done, and says when connections are refused.
-func (g *gate) start(ctx context.Context) { go g.watch(ctx) }
+// halfOpen is how many connections may be waiting for their first request. The
+// rest is for those that got through, whoever knocks.
+func (g *gate) halfOpen() int { return int(max(1, g.max/4)) }
+
+// start watches memory until ctx is done, the end of accepting, and says when
+// connections are refused.
+func (g *gate) start(ctx context.Context) {
+	context.AfterFunc(ctx, func() { g.ending.Store(true) })
+	go g.watch(ctx)
+}
 
 func (g *gate) watch(ctx context.Context) {
 	t := time.NewTicker(250 * time.Millisecond)
@@ -80,6 +91,7 @@ func (g *gate) watch(ctx context.Context) {
 		}
 		metrics.Read(sample)
 		used := sample[0].Value.Uint64() - sample[1].Value.Uint64()
+		g.used.Store(used)
 		if crowded := used > g.memory; crowded != g.crowded.Swap(crowded) {
 			slog.Warn("memory", "above_limit", crowded, "used", used, "limit", g.memory)
 		}
@@ -93,11 +105,14 @@ func (g *gate) watch(ctx context.Context) {
 var (
 	errTooMany = errors.New("limits.max_connections reached")
 	errMemory  = errors.New("limits.memory reached")
+	errEnding  = errors.New("draining, no new connections are accepted")
 )
 
 // full says why a new connection would be refused, nil if it would not.
 func (g *gate) full() error {
 	switch {
+	case g.ending.Load():
+		return errEnding
 	case g.crowded.Load():
 		return errMemory
 	case g.now.Load() >= g.max:
@@ -112,8 +127,11 @@ func (g *gate) guard(living context.Context, h intercept.Handler) intercept.Hand
 	return func(_ context.Context, c net.Conn, dst netip.AddrPort) {
 		n := g.now.Add(1)
 		defer g.now.Add(-1)
-		if n > g.max || g.crowded.Load() {
+		if crowded := g.crowded.Load(); n > g.max || crowded {
 			g.refused.Add(1)
+			if crowded {
+				g.starved.Add(1)
+			}
 			if t, ok := c.(interface{ SetLinger(sec int) error }); ok {
 				t.SetLinger(0)
 			}
@@ -123,6 +141,12 @@ func (g *gate) guard(living context.Context, h intercept.Handler) intercept.Hand
 		g.served.Add(1)
 		h(living, c, dst)
 	}
+}
+
+// refusals are the refused, by the reason of full.
+func (g *gate) refusals() map[string]int64 {
+	starved := g.starved.Load()
+	return map[string]int64{"memory": starved, "max_connections": g.refused.Load() - starved}
 }
 
 func (g *gate) live() int64  { return g.now.Load() }

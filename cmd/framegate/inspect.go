@@ -19,7 +19,7 @@ import (
 )
 
 func newInspectCommand(g *globals) *cobra.Command {
-	var files, shadow []string
+	var files, shadow, identities []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "inspect [--policy F]... CAPTURE...",
@@ -28,7 +28,8 @@ func newInspectCommand(g *globals) *cobra.Command {
 			"hit and a summary by rule. A capture is a pcap or pcapng file (plaintext WebSocket\n" +
 			"over TCP), a HAR file of a browser, or a recording with one JSON object a line;\n" +
 			"each may be compressed by gzip. A directory is a log of framegate; of its messages\n" +
-			"those can be judged that are there with their payload.",
+			"those can be judged of which it has the payload as it was sent: not those that a rule\n" +
+			"has redacted, and sealed ones with an identity that opens them.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, captures []string) error {
 			c, err := g.load(cmd)
@@ -46,6 +47,7 @@ func newInspectCommand(g *globals) *cobra.Command {
 				return usage(err)
 			}
 			in := newInspection(c, p, cmd.OutOrStdout(), asJSON)
+			in.identities = identities
 			for _, name := range captures {
 				if err := in.file(name); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
@@ -56,6 +58,7 @@ func newInspectCommand(g *globals) *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&files, "policy", nil, "policy `file` or glob instead of policy.files; may be repeated")
 	cmd.Flags().StringArrayVar(&shadow, "shadow", nil, "policy `file` or glob to try beside it; may be repeated")
+	addIdentities(cmd, &identities)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
 	return cmd
 }
@@ -67,6 +70,8 @@ type inspection struct {
 	limits inspectLimits
 	out    io.Writer
 	json   bool
+
+	identities []string // files that open payloads of a log
 
 	name  string    // of the capture
 	clock time.Time // of the message that is being judged
@@ -81,7 +86,10 @@ type inspection struct {
 	Bytes       int64 `json:"bytes"`
 	Hits        int   `json:"hits"`        // messages that a rule matches
 	After       int   `json:"after_close"` // messages that would not have come, since a rule closed before
-	Unknown     int   `json:"unknown"`     // messages of a log without their payload
+	Unknown     int   `json:"unknown"`     // messages of a log without their payload: the following, and those that have none
+	Masked      int   `json:"masked"`      // whose payload is not the message as it was sent
+	Sealed      int   `json:"sealed"`      // that no identity opens
+	Erased      int   `json:"erased"`
 }
 
 // inspectLimits are the gateway's own.
@@ -326,7 +334,11 @@ func (in *inspection) summary() error {
 	fmt.Fprintf(in.out, "\n%s with %s of %d bytes: %s hit, %d after a close\n",
 		counted(in.Connections, "connection"), counted(in.Messages, "message"), in.Bytes, counted(in.Hits, "message"), in.After)
 	if in.Unknown > 0 {
-		fmt.Fprintf(in.out, "%s not judged, since the log has no payload of them\n", counted(in.Unknown, "message"))
+		why := ""
+		if in.Masked+in.Sealed+in.Erased > 0 {
+			why = fmt.Sprintf(" as it was sent: %d redacted, %d sealed, %d erased", in.Masked, in.Sealed, in.Erased)
+		}
+		fmt.Fprintf(in.out, "%s not judged, since the log has no payload of them%s\n", counted(in.Unknown, "message"), why)
 	}
 	_, err := fmt.Fprintf(in.out, "%d connections bypassed, %d blocked, %d not read to their end; policy %s\n",
 		in.Bypassed, in.Blocked, in.Unread, in.policy.Version()[:12])

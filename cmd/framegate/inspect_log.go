@@ -17,6 +17,10 @@ func (in *inspection) log(dir string) error {
 	if err != nil {
 		return err
 	}
+	payloads, err := openPayloads(dir, in.identities)
+	if err != nil {
+		return err
+	}
 	conns := map[string]*inspected{}
 	var damaged error
 	for r, err := range log.Records() {
@@ -42,11 +46,11 @@ func (in *inspection) log(dir string) error {
 				c = in.open(connOf(&m), in.name)
 				conns[m.Conn] = c
 			}
-			data, err := m.payload()
-			if err != nil {
+			data, err := payloads.Of(&r)
+			if err != nil || !m.is(data) {
 				c.messages++
 				in.Messages++
-				in.Unknown++
+				damaged = errors.Join(damaged, in.unknown(err))
 				continue
 			}
 			var q question
@@ -59,6 +63,24 @@ func (in *inspection) log(dir string) error {
 		}
 	}
 	return damaged
+}
+
+// unknown counts a message that cannot be judged: err is why its payload is not
+// there, nil if it is not the message as it was sent. It returns an error that
+// tells of damage.
+func (in *inspection) unknown(err error) error {
+	in.Unknown++
+	switch {
+	case err == nil:
+		in.Masked++
+	case errors.Is(err, audit.ErrSealed):
+		in.Sealed++
+	case errors.Is(err, audit.ErrErased):
+		in.Erased++
+	case !errors.Is(err, audit.ErrNoPayload):
+		return err
+	}
+	return nil
 }
 
 // connOf is the connection of a record.

@@ -198,8 +198,7 @@ func (s *tcpStream) upgraded(req *http.Request, resp *http.Response) {
 		s.over = true
 		s.in.line(s.ws, finding{Time: s.at, Action: "refused", Reason: reason})
 	}
-	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	if resp.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) {
+	if resp.Header.Get("Sec-WebSocket-Accept") != acceptOf(req.Header.Get("Sec-WebSocket-Key")) {
 		refused("Sec-WebSocket-Accept does not answer Sec-WebSocket-Key")
 		return
 	}
@@ -219,6 +218,12 @@ func (s *tcpStream) upgraded(req *http.Request, resp *http.Response) {
 		}
 		s.readers[dir] = r
 	}
+}
+
+// acceptOf is the right answer to a Sec-WebSocket-Key (RFC 6455, Section 4.2.2).
+func acceptOf(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // frames judges the messages of a direction as far as they are there.

@@ -93,6 +93,7 @@ func newRootCommand() *cobra.Command {
 		newPolicyCommand(g),
 		newInspectCommand(g),
 		newAuditCommand(g),
+		newDoctorCommand(g),
 		newVersionCommand(),
 	)
 }

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"writelog":      cmdWriteLog,
 			"writepayloads": cmdWritePayloads,
+			"writesealed":   cmdWriteSealed,
 			"mustbejson":    cmdMustBeJSON,
 			"busyport":      cmdBusyPort,
 		},
@@ -147,6 +148,35 @@ func cmdMustBeJSON(ts *testscript.TestScript, neg bool, args []string) {
 	for line := range strings.Lines(text) {
 		if !json.Valid([]byte(line)) {
 			ts.Fatalf("not JSON: %q", line)
+		}
+	}
+}
+
+// The README has every command.
+func TestReadmeHasEveryCommand(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[string]string)
+	for line := range strings.Lines(string(b)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 {
+			continue
+		}
+		for name := range strings.SplitSeq(cells[1], ",") {
+			rows[strings.TrimSpace(name)] = cells[2]
+		}
+	}
+	for _, cmd := range newRootCommand().Commands() {
+		row, ok := rows["`"+cmd.Name()+"`"]
+		if !ok {
+			t.Errorf("README.md does not have %s", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			if !strings.Contains(row, "`"+sub.Name()+"`") {
+				t.Errorf("README.md does not have %s", sub.CommandPath())
+			}
 		}
 	}
 }

@@ -63,6 +63,7 @@ type messageFlags struct {
 	host, path, origin, subprotocol, client string
 	record                                  uint64
 	dir                                     string
+	identities                              []string
 }
 
 func (m *messageFlags) add(cmd *cobra.Command) {
@@ -78,6 +79,7 @@ func (m *messageFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&m.client, "client", "", "`address` of the client")
 	flags.Uint64Var(&m.record, "record", 0, "`seq` of a message in the log")
 	flags.StringVar(&m.dir, "dir", "", "`directory` of the log (default: audit.dir of the configuration)")
+	addIdentities(cmd, &m.identities)
 }
 
 // question reads what the flags name.
@@ -106,7 +108,15 @@ func (m *messageFlags) question(g *globals, cmd *cobra.Command) (*question, erro
 	case ok:
 		q.data = data
 	case q.record != nil:
-		q.data, err = q.record.payload()
+		dir, err := g.auditDir(cmd, m.dir)
+		if err != nil {
+			return nil, err
+		}
+		payloads, err := openPayloads(dir, m.identities)
+		if err != nil {
+			return nil, err
+		}
+		q.data, err = q.record.payload(payloads)
 		return q, err
 	default:
 		return nil, usage(errors.New("no message, expected one of --message, --message-file, --record"))

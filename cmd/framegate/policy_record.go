@@ -33,7 +33,9 @@ type messageRecord struct {
 	Path        string   `json:"path"`
 	Subprotocol string   `json:"subprotocol"`
 	Payload     *string  `json:"payload"`
-	PayloadB64  []byte   `json:"payload_b64"`
+	PayloadB64  string   `json:"payload_b64"`
+	Sealed      string   `json:"payload_sealed"`
+	Omitted     string   `json:"payload_omitted"`
 }
 
 // find looks up the record that --record names.
@@ -124,17 +126,28 @@ func (r *messageRecord) is(data []byte) bool {
 }
 
 // payload returns the message, if the log has it as it was sent.
-func (r *messageRecord) payload() ([]byte, error) {
-	data := r.PayloadB64
-	why := "without its payload, which the log does not have unless audit.payload says so"
-	if r.Payload != nil {
-		data = []byte(*r.Payload)
+func (r *messageRecord) payload(p *audit.Payloads) ([]byte, error) {
+	data, err := p.Of(&audit.Record{
+		Seq: r.Seq, Conn: r.Conn, Dir: r.Dir, Opcode: r.Opcode, SHA256: r.SHA256,
+		Payload: r.Payload, PayloadB64: r.PayloadB64, PayloadSealed: r.Sealed,
+	})
+	if err == nil && r.is(data) {
+		return data, nil
 	}
-	if data != nil {
-		if r.is(data) {
-			return data, nil
-		}
+	var why string
+	switch {
+	case err == nil:
 		why = "with a payload that is not the message as it was sent"
+	case r.Omitted != "":
+		why = fmt.Sprintf("without its payload, which was omitted: %s", r.Omitted)
+	case errors.Is(err, audit.ErrSealed):
+		why = "with a payload that is sealed, and no --identity opens its key"
+	case errors.Is(err, audit.ErrErased):
+		why = "with a payload that was erased"
+	case errors.Is(err, audit.ErrNoPayload):
+		why = "without its payload, which the log does not have unless audit.payload says so"
+	default:
+		return nil, err
 	}
 	return nil, failed(fmt.Errorf("record %d is %s", r.Seq, why)).
 		hint("pass the message with --message or --message-file: %s", r.fingerprint())

@@ -82,7 +82,7 @@ func TestBadInput(t *testing.T) {
 				}
 			}},
 		{name: "no privilege", config: free, as: nobody(false), message: "operation not permitted", hint: "CAP_NET_ADMIN"},
-		{name: "authority of others", config: free, as: nobody(true), message: "DIR/ca/", hint: "chown",
+		{name: "authority of others", config: free, as: nobody(true), message: "DIR/ca: ", hint: "chown",
 			prepare: func(t *testing.T, dir string) { makeAuthority(t, dir, 0) }},
 		{name: "key of others", config: free, as: nobody(true), message: "DIR/ca/issuing-rsa.key", hint: "chown",
 			prepare: func(t *testing.T, dir string) { makeAuthority(t, dir, 65534, "issuing-rsa.key") }},
@@ -193,7 +193,7 @@ func TestWithoutRoot(t *testing.T) {
 	}
 	g := s.start(t, nobody(true)...)
 	for _, network := range families {
-		talk(t, g, s.dial(t, network, chatHost, 443, clients.Trust(s.roots, chatHost)), "/echo?nobody="+network)
+		talk(t, g, s.dial(t, network, chatHost, 443, clients.Trust(s.roots, chatHost)), chatHost, "/echo?nobody="+network)
 	}
 	g.signal(t, syscall.SIGTERM)
 	if code := g.wait(t); code != 0 {

@@ -156,11 +156,11 @@ func testBlocked(t *testing.T, g *gateway) {
 // certificate.
 func testBadCertificates(t *testing.T, g *gateway) {
 	for host, want := range map[string]struct{ alert, reason string }{
-		expiredHost:   {"expired certificate", "server-expired: "},
-		notYetHost:    {"expired certificate", "server-expired: "}, // also the alert of not yet
-		wrongHost:     {"bad certificate", "server-name: "},
-		selfHost:      {"unknown certificate authority", "server-untrusted: "},
-		untrustedHost: {"unknown certificate authority", "server-untrusted: "},
+		expiredHost:   {"expired certificate", "expired: "},
+		notYetHost:    {"expired certificate", "not-yet-valid: "}, // which has the same alert
+		wrongHost:     {"bad certificate", "name-mismatch: "},
+		selfHost:      {"unknown certificate authority", "self-signed: "},
+		untrustedHost: {"unknown certificate authority", "untrusted: "},
 	} {
 		for _, network := range families {
 			t.Run(host+" "+network, func(t *testing.T) {

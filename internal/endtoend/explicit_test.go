@@ -64,7 +64,7 @@ func testExplicit(t *testing.T, g *gateway) {
 					t.Fatal(err)
 				}
 				defer c.Cut()
-				checkDestination(t, g, talk(t, g, c, "/echo?explicit="+scheme+network), map[string]uint16{"ws": 80, "wss": 443}[scheme])
+				checkDestination(t, g, talk(t, g, c, chatHost, "/echo?explicit="+scheme+network), map[string]uint16{"ws": 80, "wss": 443}[scheme])
 			})
 		}
 	}

@@ -25,7 +25,7 @@ func testNoSNI(t *testing.T, g *gateway) {
 			if err := leaf.VerifyHostname(addr.String()); err != nil || leaf.VerifyHostname(chatHost) != nil {
 				t.Errorf("leaf for %v and %v: %v", leaf.DNSNames, leaf.IPAddresses, err)
 			}
-			l := talk(t, g, c, "/echo?no-sni="+network)
+			l := talk(t, g, c, chatHost, "/echo?no-sni="+network)
 			if r := l.one(t, audit.WSOpen); r.SNI != "" || r.Host != chatHost {
 				t.Errorf("ws.open: %s", r)
 			}

@@ -56,7 +56,7 @@ func TestKilled(t *testing.T) {
 	if start := again.log.waitFor(t, audit.GatewayStart, 2); start.Seq != gap.Seq+1 {
 		t.Errorf("gateway.start: %s, after %s", start, gap)
 	}
-	talk(t, again, s.wss(t, "tcp4", chatHost), "/echo?after-the-kill")
+	talk(t, again, s.wss(t, "tcp4", chatHost), chatHost, "/echo?after-the-kill")
 	again.signal(t, syscall.SIGTERM)
 	if code := again.wait(t); code != 0 {
 		t.Errorf("exit %d\n%s", code, again.console)

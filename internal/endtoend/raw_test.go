@@ -56,14 +56,15 @@ func testIdentity(t *testing.T, g *gateway) {
 	tls13.MinVersion = tls.VersionTLS13
 	for _, tt := range []struct {
 		name    string
+		host    string
 		config  *tls.Config
 		version uint16
 		rsa     bool
 	}{
-		{"tls13", tls13, tls.VersionTLS13, false},
-		{"tls12", tls12, tls.VersionTLS12, false},
-		{"rsa", clients.RSAOnly(clients.Trust(g.roots, chatHost)), tls.VersionTLS12, true},
-		{"plain", nil, 0, false},
+		{"tls13", chatHost, tls13, tls.VersionTLS13, false},
+		{"tls12", chatHost, tls12, tls.VersionTLS12, false},
+		{"rsa", rsaHost, clients.RSAOnly(clients.Trust(g.roots, rsaHost)), tls.VersionTLS12, true},
+		{"plain", chatHost, nil, 0, false},
 	} {
 		for _, network := range families {
 			t.Run(tt.name+" "+network, func(t *testing.T) {
@@ -71,7 +72,7 @@ func testIdentity(t *testing.T, g *gateway) {
 				if tt.config == nil {
 					port = 80
 				}
-				c := g.dial(t, network, chatHost, port, tt.config)
+				c := g.dial(t, network, tt.host, port, tt.config)
 				if tt.config != nil {
 					state := c.TLS()
 					_, rsaKey := state.PeerCertificates[0].PublicKey.(*rsa.PublicKey)
@@ -79,7 +80,7 @@ func testIdentity(t *testing.T, g *gateway) {
 						t.Errorf("version %x, RSA %v, protocol %q", state.Version, rsaKey, state.NegotiatedProtocol)
 					}
 				}
-				talk(t, g, c, "/echo?identity="+tt.name+network)
+				talk(t, g, c, tt.host, "/echo?identity="+tt.name+network)
 			})
 		}
 	}
@@ -87,7 +88,7 @@ func testIdentity(t *testing.T, g *gateway) {
 
 // talk upgrades with an odd head, early frames in the same write, fragments and
 // pings, closes, and compares all bytes of both legs.
-func talk(t *testing.T, g *gateway, c *clients.Raw, target string) ledger {
+func talk(t *testing.T, g *gateway, c *clients.Raw, host, target string) ledger {
 	t.Helper()
 	big := string(bytes.Repeat([]byte{0, 0xff, 'x'}, 30000))
 	early := bytes.Join([][]byte{
@@ -99,7 +100,7 @@ func talk(t *testing.T, g *gateway, c *clients.Raw, target string) ledger {
 		masked(true, frames.Continuation, "parts"),
 		masked(true, frames.Text, ""),
 	}, nil)
-	head := clients.OddHead(chatHost, target, "Origin: https://"+chatHost)
+	head := clients.OddHead(host, target, "Origin: https://"+host)
 	if _, err := c.Upgrade(head + string(early)); err != nil {
 		t.Fatal(err)
 	}

@@ -95,6 +95,7 @@ func TestGateway(t *testing.T) {
 			{"event by event", testEvents},
 			{"continue", testContinue},
 			{"upgrade after requests", testUpgradeAfterRequests},
+			{"fronting", testFronting},
 			{"explicit", testExplicit},
 			{"explicit with curl", testExplicitCurl},
 			{"explicit limits", testExplicitLimits},

@@ -32,12 +32,13 @@ const (
 	untrustedHost = "untrusted.demo.test"
 	mailHost      = "mail.demo.test"     // speaks first, on port 443
 	personalHost  = "personal.demo.test" // asks for a client certificate
+	rsaHost       = "rsa.demo.test"      // has an RSA key
 	pageHost      = "page.demo.test"     // excluded from capture
 	nodeHost      = "node.demo.test"     // a server of its own
 	pythonHost    = "python.demo.test"   // as well
 )
 
-var moreHosts = []string{notYetHost, wrongHost, selfHost, untrustedHost, mailHost, personalHost, pageHost, nodeHost, pythonHost}
+var moreHosts = []string{notYetHost, wrongHost, selfHost, untrustedHost, mailHost, personalHost, rsaHost, pageHost, nodeHost, pythonHost}
 
 // families are the networks that everything has to work in.
 var families = []string{"tcp4", "tcp6"}
@@ -49,12 +50,14 @@ type site struct {
 	pki    *origin.PKI
 	dir    string         // configuration, policy, authority and log
 	flags  []string       // of run
+	mode   string         // intercept.mode
 	roots  *x509.CertPool // framegate's root, and nothing else
 }
 
 // settings are what differs between the gateways of these tests.
 type settings struct {
 	policy string
+	mode   string // intercept.mode; empty: redirect
 	drain  string // limits.drain_timeout; empty: 1s
 	limits string // further lines of [limits]
 }
@@ -81,11 +84,15 @@ func newSite(t *testing.T, o settings) *site {
 	s.serve(t)
 	s.write(t, "origin-root.pem", string(s.pki.RootPEM()))
 	s.write(t, "policy.toml", o.policy)
+	if s.mode = o.mode; s.mode == "" {
+		s.mode = "redirect"
+	}
 	if o.drain == "" {
 		o.drain = "1s"
 	}
 	s.write(t, "framegate.toml", fmt.Sprintf(`
 [intercept]
+mode       = %q
 interfaces = [%q]
 exclude    = [%q, %q]
 explicit   = ":8080"
@@ -101,7 +108,7 @@ files = [%q]
 [audit]
 dir   = %q
 level = "frames"
-`, lab.ClientLink, s.address(t, "tcp4", pageHost, 0).Addr().String()+"/32", s.address(t, "tcp6", pageHost, 0).Addr().String()+"/128",
+`, s.mode, lab.ClientLink, s.address(t, "tcp4", pageHost, 0).Addr().String()+"/32", s.address(t, "tcp6", pageHost, 0).Addr().String()+"/128",
 		s.path("ca"), s.path("origin-root.pem"), o.drain, o.limits, s.path("policy.toml"), s.path("audit")))
 
 	s.framegate(t, "ca", "init")
@@ -133,6 +140,7 @@ func (s *site) serve(t *testing.T) {
 	config, err := s.pki.Config(
 		// The first one is also for clients without SNI.
 		origin.Leaf{Names: []string{chatHost, "v4." + chatHost, "v6." + chatHost}, Addrs: s.Lookup(chatHost)},
+		origin.Leaf{Names: []string{rsaHost}, Key: origin.RSA2048},
 		origin.Leaf{Names: []string{bankHost, blockedHost, personalHost}},
 		origin.Leaf{Names: []string{expiredHost}, Defect: origin.Expired},
 		origin.Leaf{Names: []string{notYetHost}, Defect: origin.NotYetValid},

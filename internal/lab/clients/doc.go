@@ -5,6 +5,9 @@
 //	python/    the websockets library of Debian's python3-websockets
 //	chromium/  a page in a headless browser
 //
+// (java/ has one more, which only tells whether it trusts a server: what the
+// device bundles are tried with.)
+//
 // Each real client does the same work, which its script tells: it connects,
 // sends text, binary, 70 KB, a fragmented message where its API can, and a
 // ping, expects all of it back, says what [Job] gives it to say, and closes
