@@ -41,7 +41,7 @@ type Inflater struct {
 type caps struct {
 	hold  int64             // what is over it goes to look
 	max   int64             // and what is over this nowhere
-	ratio int64             // over hold, max for each byte of payload; 0: any
+	ratio int64             // over hold and ratioFloor, max for each byte of payload; 0: any
 	look  func(data []byte) // if nil, max is no more than hold
 }
 
