@@ -494,7 +494,7 @@ func TestNonces(t *testing.T) {
 }
 
 func FuzzSealed(f *testing.F) {
-	key := newDataKey(bytes.Repeat([]byte{7}, dataKeySize), 1)
+	key := newDataKey(bytes.Repeat([]byte{9}, dataKeySize), 1)
 	k := &PayloadKey{conn: "a-1"}
 	k.current.Store(key)
 	e := messageOf("a-1", []byte("hello"))
