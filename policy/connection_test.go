@@ -249,7 +249,7 @@ func TestNormalHost(t *testing.T) {
 // A form is compared that is always the same: however often it is made, and
 // whatever a name wears on top of it.
 func FuzzNormalHost(f *testing.F) {
-	for _, s := range []string{"", "a.example.:443", "bücher.example", "[::1]:443", "[[::1]]", "ａ。example..", "xn--\x80.", "1.2.3.4:5", "\u212a."} {
+	for _, s := range []string{"", "a.example.:443", "bücher.example", "[::1]:443", "[[::1]]", "ａ。example..", "xn--\x80.", "1.2.3.4:5", "\u212a.", "\u04c0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -59,7 +59,7 @@ func NormalHost(host string) string {
 			host = ascii
 		}
 	}
-	host = strings.ToLower(host)
+	host = lowerASCII(host)
 	if name, ok := strings.CutSuffix(host, "."); ok && !strings.HasSuffix(name, ".") {
 		return name // the root of the DNS; a second dot would be an empty label
 	}
@@ -77,6 +77,21 @@ func hostKey(host string) string {
 // plainAddr removes the two decorations that an address may wear: the
 // v4-in-v6 form of a dual-stack socket, and a zone.
 func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// lowerASCII leaves all but A to Z alone: IDNA knows of the others, and what it
+// refuses must not become a name that it takes (U+04C0 does, in lower case).
+func lowerASCII(s string) string {
+	if isASCII(s) {
+		return strings.ToLower(s)
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + ('a' - 'A')
+		}
+	}
+	return string(b)
+}
 
 func isASCII(s string) bool {
 	for i := range len(s) {
