@@ -21,6 +21,8 @@ type chunk struct {
 	receipt chan<- uint64 // gets the seq of the last of recs; nil: nobody waits for it
 	durable chan struct{} // closed when the recs are on the disk; nil: nobody waits for it
 
+	arrivals []arrival // of what came from other processes
+
 	room *room // where cost was taken; nil: nowhere
 	cost int64
 }
@@ -38,7 +40,7 @@ func (c *chunk) free() {
 		c.room.give(c.cost)
 		c.room, c.cost = nil, 0
 	}
-	c.durable = nil
+	c.durable, c.arrivals = nil, nil
 	if cap(c.buf) > 1<<20 {
 		return
 	}
@@ -72,6 +74,14 @@ func (c *chunk) peek(i int) (line []byte, ns int64) {
 		start = c.recs[i-1].end
 	}
 	return c.buf[start:c.recs[i].end], c.recs[i].ns
+}
+
+// count is how many records of chunks are still to be written.
+func count(held []*chunk) (n int64) {
+	for _, c := range held {
+		n += int64(len(c.recs) - c.next)
+	}
+	return n
 }
 
 // unixNano is t in nanoseconds, at the ends of int64 where t is outside.

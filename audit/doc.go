@@ -31,6 +31,15 @@
 // carries the count. A crash leaves whole blocks and at most a torn tail, which
 // the next [Open] cuts off; what it cut is an audit.gap record too.
 //
+// # How it changes hands
+//
+// [Log.Reopen] opens the log anew under the records that come, with other options.
+// When a gateway is replaced, the old process gives the directory up ([Log.Yield])
+// and sends what its connections still leave ([Log.Forward]) to the new one
+// ([Log.Accept]), which numbers and writes it: at each time one process writes.
+// What is not in a file yet stays with the old one, which takes the directory back
+// when the new one ends.
+//
 // # What it proves
 //
 // Each block bears the root over its records, the headers of the blocks are the
@@ -52,7 +61,8 @@
 //
 // [Open] returns a Log that owns the directory (an exclusive flock) and the
 // writer's goroutine, which owns the notary's; [Log.Close] ends both after
-// everything accepted is on the disk and signed.
+// everything accepted is on the disk and signed. Whoever takes from the queue (see
+// handover.go) owns the chunks that it took.
 // A [Reader] takes no lock, writes nothing, and may read a log that is being
 // written.
 package audit

@@ -132,7 +132,7 @@ func (e *Erasure) paths(dir string) ([]string, error) {
 func (e *Erasure) record(dir, reason string) (spooled string, err error) {
 	event := Event{Time: time.Now(), Event: AdminErase, Conn: e.Conn, Reason: reason}
 	l, err := Open(Options{Dir: dir, Logger: e.Logger})
-	var held *heldError
+	var held *HeldError
 	if errors.As(err, &held) {
 		return spool(dir, &event)
 	}

@@ -10,6 +10,15 @@ import (
 const (
 	GatewayStart = "gateway.start"
 	GatewayStop  = "gateway.stop"
+
+	// GatewayHandover: another process goes on with the log, or could not.
+	GatewayHandover = "gateway.handover"
+
+	// GatewayOverload: something has run short, or no longer is.
+	GatewayOverload = "gateway.overload"
+
+	ConfigLoad   = "config.load"
+	ConfigReject = "config.reject"
 	PolicyLoad   = "policy.load"
 	PolicyReject = "policy.reject"
 	TrustLoad    = "trust.load"

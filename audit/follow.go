@@ -21,7 +21,7 @@ type Follower interface {
 }
 
 // Origin names the log in its checkpoints.
-func (l *Log) Origin() string { return l.origin }
+func (l *Log) Origin() string { return *l.origin.Load() }
 
 // tellBlock hands over the block that has just been written.
 func (w *writer) tellBlock() {

@@ -56,6 +56,7 @@ type keeper struct {
 	told     string         // the last complaint
 
 	wake, end, done chan struct{}
+	pause           chan bool // true: nothing more is to be recorded; false: it may again
 }
 
 // A pendingExpiry waits for the checkpoint over its record.
@@ -82,6 +83,7 @@ func newKeeper(o *Options, l *Log, n *notary) (*keeper, error) {
 		keep: o.Keep, max: o.MaxSize, segment: o.SegmentSize,
 		claim: n.expired, ledger: newLedger(o.Dir, o.Keep, n.expired),
 		wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{}),
+		pause: make(chan bool),
 	}, nil
 }
 
@@ -97,6 +99,17 @@ func (k *keeper) begun(number uint64) {
 	}
 }
 
+// hold waits until the keeper records nothing more, or lets it go on.
+func (k *keeper) hold(on bool) {
+	if k == nil {
+		return
+	}
+	select {
+	case k.pause <- on:
+	case <-k.done:
+	}
+}
+
 // stop ends the keeper. All that it has recorded is signed by then.
 func (k *keeper) stop() {
 	if k != nil {
@@ -107,11 +120,19 @@ func (k *keeper) stop() {
 
 func (k *keeper) run() {
 	defer close(k.done)
+	held := false
 	for {
-		wait := k.round()
+		var again <-chan time.Time
+		wake := k.wake
+		if held {
+			wake = nil
+		} else {
+			again = time.After(k.round())
+		}
 		select {
-		case <-k.wake:
-		case <-time.After(wait):
+		case <-wake:
+		case <-again:
+		case held = <-k.pause:
 		case <-k.end:
 			if done, _ := k.conclude(); done {
 				k.remove()
@@ -166,14 +187,7 @@ func (l *Log) recordExpiry(e *Event) (<-chan uint64, error) {
 	c := chunks.Get().(*chunk)
 	c.add(e)
 	c.sign, c.receipt = true, receipt
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.closed {
-		c.free()
-		return nil, ErrClosed
-	}
-	l.queue <- c
-	return receipt, nil
+	return receipt, l.put(c)
 }
 
 // conclude writes the proof of what is recorded, or says when to try again.

@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var children = map[string]func(dir string) int{"crash": crashChild, "full": fullChild, "steps": stepsChild, "keep": keepChild}
+var children = map[string]func(dir string) int{"crash": crashChild, "full": fullChild, "steps": stepsChild, "keep": keepChild,
+	"hold": holdChild, "succeed": succeedChild, "precede": precedeChild}
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -40,7 +41,7 @@ func mustOpen(t *testing.T, o Options) *Log {
 	l, err := Open(o)
 	// A process that a parallel test is about to start has the locks of this one
 	// until its exec.
-	for held := new(heldError); errors.As(err, &held) && tries < 100; tries++ {
+	for held := new(HeldError); errors.As(err, &held) && tries < 100; tries++ {
 		time.Sleep(10 * time.Millisecond)
 		l, err = Open(o)
 	}

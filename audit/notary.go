@@ -43,7 +43,7 @@ type notary struct {
 	kept    time.Time
 	last    uint64 // size of the last one kept
 
-	progress progress // of the log
+	progress *progress // of the log
 
 	jobs chan statement
 	done chan error // for each statement, whether it is signed

@@ -109,7 +109,8 @@ func checkRestart(t *testing.T, dir string, blocks, steps int) {
 	}
 }
 
-// stepsChild writes five blocks and dies before the given step.
+// stepsChild writes five blocks, with the directory given up and taken back
+// between them, and dies before the given step.
 func stepsChild(dir string) int {
 	left, err := strconv.ParseInt(os.Getenv("AUDIT_TEST_STEPS"), 10, 64)
 	if err != nil {
@@ -139,6 +140,12 @@ func stepsChild(dir string) int {
 		if err := l.Record(benchEvent(i), Event{Event: PolicyLoad}); err != nil {
 			fmt.Println(err)
 			return 1
+		}
+		if i == 2 {
+			if err := errors.Join(l.Yield(), l.Retake()); err != nil {
+				fmt.Println(err)
+				return 1
+			}
 		}
 	}
 	if err := l.Close(); err != nil {

@@ -1,9 +1,12 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
@@ -16,12 +19,28 @@ func lockDir(dir string) (*os.File, error) {
 	switch err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		d.Close()
-		return nil, &heldError{dir}
+		return nil, &HeldError{Dir: dir, PID: readHolder(filepath.Join(dir, openFile)).alive()}
 	case err != nil:
 		d.Close()
 		return nil, &os.PathError{Op: "flock", Path: dir, Err: err}
 	}
 	return d, nil
+}
+
+// startOf returns when a process began, in clock ticks since the machine did:
+// field 22 of proc_pid_stat(5). The second field may have blanks and parentheses.
+// 0: there is no such process, or nobody may know.
+func startOf(pid int) uint64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 20 {
+		return 0
+	}
+	start, _ := strconv.ParseUint(string(fields[19]), 10, 64)
+	return start
 }
 
 // checkOwner refuses to write into the log of another user: the files would be

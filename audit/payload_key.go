@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,15 +111,23 @@ type PayloadKey struct {
 	current atomic.Pointer[dataKey]
 
 	renewal sync.Mutex
-	make    func(conn string, t time.Time) (*dataKey, error)
+	log     *Log
 	retry   time.Time // not before; a renewal has failed
 }
 
 // A dataKey is the key of one day.
 type dataKey struct {
 	aead  cipher.AEAD
+	dir   string // of the log that has its file
 	day   uint32 // since 1970-01-01
 	count atomic.Uint64
+}
+
+// old says that another key is due: the day is over, or the log is in another
+// directory now, where the file of this one is not. A log that takes no payloads
+// any more gives no reason.
+func (k *dataKey) old(s *keyStore, t time.Time) bool {
+	return s != nil && (s.dir != k.dir || dayOf(t) > k.day)
 }
 
 func newDataKey(secret []byte, day uint32) *dataKey {
@@ -150,12 +159,13 @@ func dayName(day uint32) string {
 
 // Seal appends data, the message that m tells of, sealed: nonce, ciphertext,
 // tag. t is the time of its record: with the first of a new day it makes and
-// stores a new key, which takes a write to the disk. If that fails, the old one
+// stores a new key, which takes a write to the disk; so does the first after the log
+// was reopened in another directory. If that fails, the old one
 // serves until a minute later. Seal does not allocate when dst has room for the
 // result and the additional data.
 func (k *PayloadKey) Seal(dst []byte, m *Message, data []byte, t time.Time) []byte {
 	key := k.current.Load()
-	if dayOf(t) > key.day {
+	if key.old(k.log.keys.Load(), t) {
 		key = k.renew(t)
 	}
 	start := len(dst)
@@ -173,10 +183,10 @@ func (k *PayloadKey) renew(t time.Time) *dataKey {
 	k.renewal.Lock()
 	defer k.renewal.Unlock()
 	old := k.current.Load()
-	if dayOf(t) <= old.day || t.Before(k.retry) {
+	if !old.old(k.log.keys.Load(), t) || t.Before(k.retry) {
 		return old
 	}
-	key, err := k.make(k.conn, t)
+	key, err := k.log.makeKey(k.conn, t)
 	if err != nil {
 		k.retry = t.Add(time.Minute)
 		return old
@@ -201,6 +211,7 @@ type keyStore struct {
 	dir        string // of the log
 	recipients []age.Recipient
 	step       stepFunc
+	told       *slog.Logger
 }
 
 // make stores a new key for conn and the day of t. It is on the disk when make
@@ -238,7 +249,9 @@ func (s *keyStore) make(conn string, t time.Time) (*dataKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDataKey(secret[:], dayOf(t)), nil
+	key := newDataKey(secret[:], dayOf(t))
+	key.dir = s.dir
+	return key, nil
 }
 
 // keyText is what a key file has once it is decrypted.
@@ -272,27 +285,33 @@ func validConn(conn string) bool {
 // it cannot be stored, the answer is that of Record: an error with on_failure
 // "block"; with "gap" nil for both, and a record that says so.
 func (l *Log) PayloadKey(conn string) (*PayloadKey, error) {
-	if l.keys == nil {
-		return nil, errors.New("the log was opened without recipients of payload keys")
+	if l.keys.Load() == nil {
+		return nil, errNoRecipients
 	}
 	first, err := l.makeKey(conn, time.Now())
 	if err == nil {
-		k := &PayloadKey{conn: conn, make: l.makeKey}
+		k := &PayloadKey{conn: conn, log: l}
 		k.current.Store(first)
 		return k, nil
 	}
-	if l.block {
+	if l.demand.Load().block {
 		return nil, fmt.Errorf("%w: %w", ErrUnwritable, err)
 	}
 	return nil, l.Record(Event{Event: AuditGap, Conn: conn, Reason: err.Error() + "; its payloads are not recorded"})
 }
 
+var errNoRecipients = errors.New("the log was opened without recipients of payload keys")
+
 // makeKey makes the key of a day, and says if it cannot be stored.
 func (l *Log) makeKey(conn string, t time.Time) (*dataKey, error) {
-	key, err := l.keys.make(conn, t)
+	s := l.keys.Load()
+	if s == nil {
+		return nil, errNoRecipients
+	}
+	key, err := s.make(conn, t)
 	if err != nil {
 		err = fmt.Errorf("the payload key of connection %s cannot be stored: %w", conn, err)
-		l.logger.Error("payload key cannot be stored", "dir", l.keys.dir, "conn", conn, "error", err)
+		s.told.Error("payload key cannot be stored", "dir", s.dir, "conn", conn, "error", err)
 	}
 	return key, err
 }

@@ -179,22 +179,21 @@ func TestEraseWhileOpen(t *testing.T) {
 		dir := sealedLog(t, recipient, "a-1", "a-2")
 		l := mustOpen(t, Options{Dir: dir})
 		if late {
-			l.ending.Do(l.intake.end) // as if it had looked for the last time
+			l.writer.Load().intake.end() // as if it had looked for the last time
 		}
 		done, err := Erase(dir, Erasure{Before: time.Now().Add(time.Hour), By: "user test"})
 		if err != nil || done.Keys != 2 || done.Spooled == "" {
 			t.Fatalf("%+v, %v", done, err)
 		}
 		if !late {
-			l.ending.Do(l.intake.end) // and its own look is over
-			l.intake.take()
+			l.writer.Load().intake.end() // and its own look is over
+			l.writer.Load().intake.take()
 		}
 		mustClose(t, l)
 		if late {
 			l = mustOpen(t, Options{Dir: dir})
-			l.intake.end() // which comes after one look
-			l.intake = newIntake(l, dir)
-			go l.intake.run()
+			l.writer.Load().intake.end() // which comes after one look
+			l.writer.Load().attend()
 			mustClose(t, l)
 		}
 		if r := mustRecords(t, dir, Filter{Event: AdminErase}); len(r) != 1 || !strings.HasSuffix(r[0].Reason, ", 2 of them") {
@@ -226,8 +225,8 @@ func TestSpoolRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, []byte(`{"event":"admin.x","time":"2026-01-02T15:04:05Z","reason":"good"}`), dir, spoolDir, "z"+spoolSuffix)
-	l.ending.Do(l.intake.end) // after one look
-	l.intake.take()
+	l.writer.Load().intake.end() // after one look
+	l.writer.Load().intake.take()
 	mustClose(t, l)
 	if r := mustRecords(t, dir, Filter{}); len(r) != 1 || r[0].Reason != "good" {
 		t.Errorf("%+v", r)
@@ -315,7 +314,7 @@ func TestKeyAtEveryStep(t *testing.T) {
 		dir := t.TempDir()
 		steps := 0
 		l := mustOpen(t, Options{Dir: dir, Recipients: recipientsOf(t, recipient), OnFailure: "gap"})
-		l.keys.step = func(string, string) error {
+		l.keys.Load().step = func(string, string) error {
 			if steps++; steps == fail {
 				return stop
 			}
@@ -382,7 +381,7 @@ func TestKeyOfTheDay(t *testing.T) {
 	}
 	today := time.Now()
 	failing := false
-	l.keys.step = func(string, string) error {
+	l.keys.Load().step = func(string, string) error {
 		if failing {
 			return errors.New("full")
 		}
@@ -472,7 +471,7 @@ func TestParseRecipients(t *testing.T) {
 
 // Two directions seal at the same time; no nonce comes twice.
 func TestNonces(t *testing.T) {
-	k := &PayloadKey{conn: "a-1"}
+	k := &PayloadKey{conn: "a-1", log: new(Log)}
 	k.current.Store(newDataKey(make([]byte, dataKeySize), 1))
 	m := messageOf("a-1", nil).Msg
 	nonces := make(chan [nonceSize]byte)
@@ -495,7 +494,7 @@ func TestNonces(t *testing.T) {
 
 func FuzzSealed(f *testing.F) {
 	key := newDataKey(bytes.Repeat([]byte{9}, dataKeySize), 1)
-	k := &PayloadKey{conn: "a-1"}
+	k := &PayloadKey{conn: "a-1", log: new(Log)}
 	k.current.Store(key)
 	e := messageOf("a-1", []byte("hello"))
 	good := k.Seal(nil, e.Msg, []byte("hello"), time.Unix(0, 0))

@@ -19,7 +19,7 @@ const maxHole = 1 << 16
 // loadNotary takes up the tree where the last checkpoint has left it. A log
 // without a key, new or of the version before the tree, has none yet.
 func loadNotary(o *Options, id logID) (*notary, error) {
-	n := &notary{dir: o.Dir, id: id, step: o.step, follower: o.Follower, tree: new(tree)}
+	n := &notary{dir: o.Dir, id: id, step: o.step, follower: o.Follower, tree: new(tree), progress: new(progress)}
 	signer, vkey, err := readKey(o.Dir, id)
 	if err != nil || signer == nil {
 		return n, err

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -75,6 +77,8 @@ type intake struct {
 	log  *Log
 	dir  string
 	bad  map[string]bool // files that were complained of
+	told *slog.Logger
+	once sync.Once
 	stop chan struct{}
 	done chan struct{}
 }
@@ -82,8 +86,11 @@ type intake struct {
 // intakeEvery is how long a record may lie in the spool of a log that is open.
 const intakeEvery = 5 * time.Second
 
-func newIntake(l *Log, dir string) *intake {
-	return &intake{l, filepath.Join(dir, spoolDir), map[string]bool{}, make(chan struct{}), make(chan struct{})}
+func newIntake(l *Log, o *Options) *intake {
+	return &intake{
+		log: l, dir: filepath.Join(o.Dir, spoolDir), bad: map[string]bool{}, told: o.Logger,
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 func (in *intake) run() {
@@ -102,7 +109,7 @@ func (in *intake) run() {
 
 // end waits until nothing more comes from the spool.
 func (in *intake) end() {
-	close(in.stop)
+	in.once.Do(func() { close(in.stop) })
 	<-in.done
 }
 
@@ -138,7 +145,7 @@ func (in *intake) take() {
 func (in *intake) complain(path string, err error) {
 	if !in.bad[path] {
 		in.bad[path] = true
-		in.log.logger.Error("spool of the audit log", "path", path, "error", err)
+		in.told.Error("spool of the audit log", "path", path, "error", err)
 	}
 }
 
@@ -149,33 +156,29 @@ func (in *intake) record(e *Event) bool {
 		return false
 	}
 	for {
-		select {
-		case <-done:
-			return true
-		case <-time.After(intakeEvery):
-		}
+		wait := intakeEvery
 		select {
 		case <-in.stop:
 			if in.log.Failed() != nil {
 				return false
 			}
+			wait = flushAfter
 		default:
+		}
+		select {
+		case <-done:
+			return true
+		case <-time.After(wait):
 		}
 	}
 }
 
 // recordDurably has e recorded and signed, and done closed when it is on the disk.
 func (l *Log) recordDurably(e *Event, done chan struct{}) error {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.closed {
-		return ErrClosed
-	}
 	c := chunks.Get().(*chunk)
 	c.add(e)
 	c.sign, c.durable = true, done
-	l.queue <- c
-	return nil
+	return l.put(c)
 }
 
 // settled tells those who wait for it that all that was taken is on the disk.

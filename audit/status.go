@@ -12,10 +12,11 @@ type Status struct {
 	Failing    error         // why it cannot be written now; nil: it can
 	Queued     int           // hand-overs that wait for the writer
 	QueueSize  int           // how many can wait before Record has to
-	Written    int64         // records written to a file, since Open
+	Written    int64         // records written to a file, by whichever process, since Open
 	Lost       int64         // records refused, since Open
 	Gaps       int64         // audit.gap records, since Open
 	Behind     time.Duration // age of the oldest record that is not on the disk; 0: there is none
+	Elsewhere  bool          // another process has the directory, or nobody
 	Checkpoint time.Time     // of the last that was signed; zero: there is none
 }
 
@@ -32,6 +33,7 @@ func (l *Log) Status() Status {
 	s := Status{
 		Failing: l.Failed(), Queued: len(l.queue), QueueSize: cap(l.queue),
 		Written: l.progress.written.Load(), Lost: l.Lost(), Gaps: l.progress.gaps.Load(),
+		Elsewhere: l.writer.Load() == nil,
 	}
 	if at := l.progress.oldest.Load(); at != 0 {
 		s.Behind = max(1, time.Since(time.Unix(0, at)))
@@ -57,8 +59,10 @@ func (w *writer) settledBefore() {
 	w.log.progress.oldest.Store(oldest)
 }
 
-// checkpointed notes the time of the last checkpoint when a log is opened.
-func (p *progress) checkpointed(dir string) {
+// begin takes the time of the last checkpoint from the log that is opened.
+func (p *progress) begin(dir string, opened *progress) {
+	p.oldest.Store(0)
+	p.checkpoint.Store(opened.checkpoint.Load())
 	if info, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
 		p.checkpoint.CompareAndSwap(0, info.ModTime().UnixNano())
 	}

@@ -65,6 +65,9 @@ func (w *Witness) Name() string { return w.name }
 // KeyHash is the id of the key.
 func (w *Witness) KeyHash() uint32 { return w.hash }
 
+// String is the beginning of the public key, which tells it from others.
+func (w *Witness) String() string { return fmt.Sprintf("%s+%08x", w.name, w.hash) }
+
 // Verify checks a cosignature of the text of a checkpoint. With Name and
 // KeyHash it makes a Witness a note.Verifier. The message that is signed is
 // "cosignature/v1", a line with the time, and the whole text of the checkpoint.

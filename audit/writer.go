@@ -16,7 +16,8 @@ const (
 	tickAfter  = time.Second           // from a write to its fdatasync, and between retries
 )
 
-// A writer is all that the writing goroutine owns.
+// A writer is all that the goroutine owns that takes from the queue, while the
+// log has the directory.
 type writer struct {
 	log  *Log
 	opt  Options
@@ -34,13 +35,17 @@ type writer struct {
 	held   []*chunk  // accepted, not yet in a block; more than one only during a failure
 
 	notary  *notary
-	keeper  *keeper  // nil: nothing is ever removed
 	entries [][]byte // of blocks that are written, for the notary
 	durable int      // how many of them are on the disk
 	keep    bool     // the next checkpoint is one to keep
 	signing bool     // the notary is at work
 
+	keeper   *keeper // nil: nothing is ever removed
+	intake   *intake
+	repaired *Event // what was found when the directory was taken; nil: all was well
+
 	unsettled []chan struct{} // of those who wait until what they gave is on the disk
+	arrived   []arrival       // of those who wait until what they gave is in a file
 
 	failing bool
 	cause   error // what began the failure, or the last one
@@ -49,19 +54,25 @@ type writer struct {
 
 	flush, tick *time.Timer
 	ticking     bool
+
+	leaving *order          // nil: the directory is not to be given up
+	quiet   <-chan struct{} // closed when nothing more comes from keeper and intake
 }
 
-func (w *writer) run() {
-	w.flush, w.tick = time.NewTimer(flushAfter), time.NewTimer(tickAfter)
-	w.ticking = true
+// run writes until the end of the queue, or until an order gives the directory up.
+func (w *writer) run() consumer {
 	w.drain()
 	for {
+		orders := w.log.orders
+		if w.leaving != nil {
+			orders = nil
+		}
 		select {
 		case c, ok := <-w.log.queue:
 			if !ok {
+				w.obeyed(ErrClosed)
 				w.log.err = w.close()
-				close(w.log.done)
-				return
+				return nil
 			}
 			w.held = append(w.held, c)
 			w.drain()
@@ -72,6 +83,12 @@ func (w *writer) run() {
 			w.settle()
 		case err := <-w.notary.done:
 			w.signed(err)
+		case o := <-orders:
+			w.obey(o)
+		case <-w.quiet:
+			if next := w.leave(); next != nil {
+				return next
+			}
 		}
 	}
 }
@@ -98,6 +115,7 @@ func (w *writer) drain() {
 		if c.durable != nil {
 			w.unsettled = append(w.unsettled, c.durable)
 		}
+		w.arrived = append(w.arrived, c.arrivals...)
 		if c.receipt != nil {
 			c.receipt <- w.seq - 1
 		}
@@ -151,6 +169,7 @@ func (w *writer) write() error {
 	w.number++
 	w.log.progress.written.Add(int64(w.block.count))
 	w.tellBlock()
+	w.tellArrived()
 	w.block.reset()
 	w.out = w.out[:0]
 	if cap(w.out) > 4*maxRaw {
@@ -216,10 +235,15 @@ func (w *writer) fail(err error) {
 // to the next.
 func (w *writer) blame(err error) {
 	w.unsure = w.unsure || errors.Is(err, errUnsynced)
-	cause := fmt.Errorf("%w: %w", ErrUnwritable, err)
-	w.log.failure.Store(&cause)
-	w.log.room.wake()
+	w.log.blame(err)
 	w.tickLater()
+}
+
+// blame has Record refuse what comes.
+func (l *Log) blame(err error) {
+	cause := fmt.Errorf("%w: %w", ErrUnwritable, err)
+	l.failure.Store(&cause)
+	l.room.wake()
 }
 
 // retry ends the failure if the block that waits, if one does, can be written
@@ -257,14 +281,9 @@ func (w *writer) reportLoss() {
 	}
 }
 
-// close writes what is left, with one more try if the log is failing.
-func (w *writer) close() error {
-	defer w.lock.Close()
-	defer w.seg.close()
-	defer w.dismiss()
-	defer w.keeper.stop()
-	w.flush.Stop()
-	w.tick.Stop()
+// finish writes what was taken and has it signed, with one more try if the log is
+// failing, and says whether that is done.
+func (w *writer) finish() bool {
 	if w.failing {
 		w.retry()
 	}
@@ -281,15 +300,34 @@ func (w *writer) close() error {
 			}
 		}
 	}
-	if !w.failing {
-		if err := os.Remove(w.mark); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		return syncDir(w.opt.Dir)
+	return !w.failing
+}
+
+// release gives the directory up; finished says that nothing is missing from it.
+func (w *writer) release(finished bool) error {
+	defer w.log.writer.Store(nil)
+	defer w.lock.Close()
+	defer w.seg.close()
+	defer w.dismiss()
+	defer w.keeper.stop()
+	w.flush.Stop()
+	w.tick.Stop()
+	if !finished {
+		return nil
 	}
-	n := int64(w.block.count) + w.log.lost.Load()
-	for _, c := range w.held {
-		n += int64(len(c.recs) - c.next)
+	if err := os.Remove(w.mark); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
+	return syncDir(w.opt.Dir)
+}
+
+// close writes what is left.
+func (w *writer) close() error {
+	finished := w.finish()
+	w.intake.end()
+	if err := w.release(finished); finished {
+		return err
+	}
+	n := int64(w.block.count) + w.log.lost.Load() + count(w.held)
 	return fmt.Errorf("%w: %d records are lost: %w", ErrUnwritable, n, w.cause)
 }

@@ -123,6 +123,15 @@ func (r *Ring) Open(id string, client, server netip.AddrPort, request, response 
 	return s
 }
 
+// In reports whether s is in r.
+func (s *RingStream) In(r *Ring) bool { return s.ring == r }
+
+// Adopt returns a stream by which the connection of s, which is in another Ring,
+// goes on in this one.
+func (r *Ring) Adopt(s *RingStream) *RingStream {
+	return &RingStream{ring: r, id: s.id, client: s.client, server: s.server, first: s.first}
+}
+
 // Bytes takes the next bytes of a direction, which may be used again when it is
 // back. aligned says that a reader who has not seen what came before can begin
 // with them. It may be called for either direction at the same time.

@@ -104,13 +104,13 @@ func ecsCategory(r *audit.Record) (category, kind []string) {
 		return []string{"process"}, []string{"start"}
 	case audit.GatewayStop:
 		return []string{"process"}, []string{"end"}
-	case audit.AuditGap, audit.AuditUnshipped:
+	case audit.AuditGap, audit.AuditUnshipped, audit.GatewayOverload, audit.GatewayHandover:
 		return []string{"process"}, []string{"info"}
 	case audit.AuditExpire, audit.AdminErase:
 		return []string{"file"}, []string{"deletion"}
-	case audit.PolicyLoad, audit.TrustLoad, audit.CALoad:
+	case audit.ConfigLoad, audit.PolicyLoad, audit.TrustLoad, audit.CALoad:
 		return []string{"configuration"}, []string{"change"}
-	case audit.PolicyReject, audit.TrustReject, audit.CAReject:
+	case audit.ConfigReject, audit.PolicyReject, audit.TrustReject, audit.CAReject:
 		return []string{"configuration"}, []string{"info"}
 	case audit.CAIssue:
 		return []string{"configuration"}, []string{"creation"}

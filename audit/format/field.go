@@ -97,11 +97,12 @@ func hit(r *audit.Record) bool {
 // loaded and rejected say whether something else than before was put in force,
 // and whether it was refused.
 func loaded(r *audit.Record) bool {
-	return r.Event == audit.PolicyLoad || r.Event == audit.TrustLoad || r.Event == audit.CALoad
+	return r.Event == audit.ConfigLoad || r.Event == audit.PolicyLoad || r.Event == audit.TrustLoad || r.Event == audit.CALoad
 }
 
 func rejected(r *audit.Record) bool {
-	return r.Event == audit.PolicyReject || r.Event == audit.TrustReject || r.Event == audit.CAReject
+	return r.Event == audit.ConfigReject || r.Event == audit.PolicyReject || r.Event == audit.TrustReject || r.Event == audit.CAReject ||
+		r.Event == audit.GatewayHandover && r.Action == "failed"
 }
 
 // outcome is success, failure or unknown, seen from whoever wanted the thing.

@@ -100,6 +100,10 @@ func samples(t testing.TB) []*audit.Record {
 		plain(e)
 		e.Unshipped = &audit.Unshipped{Target: "syslog+tls://siem.example:6514", Count: 81, From: 82, To: 83}
 	})
+	add(audit.GatewayOverload, plain)
+	add(audit.GatewayHandover, plain)
+	add(audit.ConfigLoad, plain)
+	add(audit.ConfigReject, plain)
 	return list
 }
 
@@ -176,6 +180,8 @@ func TestEvents(t *testing.T) {
 		category, kind string
 		outcome        string
 	}{
+		{audit.ConfigLoad, "Configuration loaded", 1, 1, "configuration", "change", "success"},
+		{audit.ConfigReject, "Configuration refused", 3, 2, "configuration", "info", "failure"},
 		{audit.PolicyLoad, "Policy loaded", 1, 1, "configuration", "change", "success"},
 		{audit.PolicyReject, "Policy refused", 3, 2, "configuration", "info", "failure"},
 		{audit.TrustLoad, "Trusted roots loaded", 1, 1, "configuration", "change", "success"},
@@ -183,6 +189,8 @@ func TestEvents(t *testing.T) {
 		{audit.CALoad, "Authority loaded", 1, 1, "configuration", "change", "success"},
 		{audit.CAReject, "Authority refused", 3, 2, "configuration", "info", "failure"},
 		{audit.CAIssue, "Certificate issued", 1, 1, "configuration", "creation", "success"},
+		{audit.GatewayHandover, "Gateway upgraded", 1, 1, "process", "info", "unknown"},
+		{audit.GatewayOverload, "Gateway load changed", 1, 1, "process", "info", "unknown"},
 		{audit.AuditGap, "Audit records missing", 8, 4, "process", "info", "failure"},
 		{audit.AuditUnshipped, "Audit records not shipped", 6, 3, "process", "info", "failure"},
 		{audit.AuditExpire, "Audit records expired", 1, 1, "file", "deletion", "success"},

@@ -131,7 +131,7 @@ func TestSeverity(t *testing.T) {
 	for event, want := range map[string]severity{
 		audit.AuditGap: severe, audit.AuditUnshipped: severe, audit.PolicyReject: severe, audit.TrustReject: severe, audit.CAReject: severe,
 		audit.ConnBlock: warning, audit.TLSFail: warning, audit.WSViolation: warning,
-		audit.PolicyLoad: notice, audit.TrustLoad: notice, audit.CALoad: notice, audit.GatewayStop: notice, audit.AuditExpire: notice, audit.AdminErase: notice,
+		audit.PolicyLoad: notice, audit.TrustLoad: notice, audit.CALoad: notice, audit.GatewayStop: notice, audit.GatewayOverload: notice, audit.AuditExpire: notice, audit.AdminErase: notice,
 		audit.CAIssue: plain, audit.ConnOpen: plain, audit.WSMessage: plain,
 	} {
 		if got := severityOf(&audit.Record{Event: event}); got != want {

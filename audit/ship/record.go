@@ -25,7 +25,7 @@ var (
 // severityOf: what the log lacks, what was stopped, what operators did, the rest.
 func severityOf(r *audit.Record) severity {
 	switch r.Event {
-	case audit.AuditGap, audit.AuditUnshipped, audit.PolicyReject, audit.TrustReject, audit.CAReject:
+	case audit.AuditGap, audit.AuditUnshipped, audit.ConfigReject, audit.PolicyReject, audit.TrustReject, audit.CAReject:
 		return severe
 	case audit.ConnBlock, audit.TLSFail, audit.WSViolation:
 		return warning
@@ -36,7 +36,7 @@ func severityOf(r *audit.Record) severity {
 	case "block", "close", "drop", "redact":
 		return warning
 	}
-	for _, prefix := range []string{"gateway.", "policy.", "trust.", "ca.", "admin.", "audit."} {
+	for _, prefix := range []string{"gateway.", "config.", "policy.", "trust.", "ca.", "admin.", "audit."} {
 		if strings.HasPrefix(r.Event, prefix) {
 			return notice
 		}

@@ -1,0 +1,148 @@
+package audit
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// sealedEvent is the record of a message that key has sealed.
+func sealedEvent(key *PayloadKey, conn, text string) Event {
+	e := messageOf(conn, []byte(text))
+	e.Time = time.Now()
+	e.Msg.Sealed = key.Seal(nil, e.Msg, []byte(text), e.Time)
+	return e
+}
+
+// A connection of the old process goes on sealing while the new one has the log.
+// Its payloads open, until they are erased: then neither what it has sealed nor
+// what it seals afterwards does.
+func TestEraseOfForwarded(t *testing.T) {
+	recipient, identity := reader(t)
+	dir := t.TempDir()
+	o := Options{Dir: dir, Recipients: recipientsOf(t, recipient)}
+	old := mustOpen(t, o)
+	keys := map[string]*PayloadKey{}
+	say := func(conn, text string) {
+		t.Helper()
+		if keys[conn] == nil {
+			key, err := old.PayloadKey(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys[conn] = key
+		}
+		if err := old.Record(sealedEvent(keys[conn], conn, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("a-1", "before")
+	say("a-2", "before")
+	if err := old.Yield(); err != nil {
+		t.Fatal(err)
+	}
+	young := mustOpen(t, o)
+	a, b := socketPair(t)
+	accepted := accept(young, b)
+	if err := old.Forward(a); err != nil {
+		t.Fatal(err)
+	}
+	say("a-1", "forwarded")
+	say("a-3", "of a connection that began meanwhile")
+	done, err := Erase(dir, Erasure{Conn: "a-1", By: "user test"})
+	if err != nil || done.Keys != 1 || done.Spooled == "" {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	say("a-1", "after")
+	say("a-2", "after")
+	young.writer.Load().intake.end() // and its own look is over
+	young.writer.Load().intake.take()
+	if _, err := os.Lstat(done.Spooled); !os.IsNotExist(err) {
+		t.Errorf("the new process has not taken the record in: %v", err)
+	}
+	mustClose(t, old)
+	if err := <-accepted; err != nil {
+		t.Error(err)
+	}
+	mustClose(t, young)
+
+	texts, errs := opened(t, dir, "a-1", identity)
+	if len(errs) != 3 {
+		t.Errorf("%d messages: %q", len(errs), texts)
+	}
+	for i, err := range errs {
+		if err != ErrErased {
+			t.Errorf("message %d of the erased connection: %q, %v", i, texts[i], err)
+		}
+	}
+	for conn, n := range map[string]int{"a-2": 2, "a-3": 1} {
+		if texts, errs := opened(t, dir, conn, identity); len(errs) != n || errs[0] != nil || errs[n-1] != nil {
+			t.Errorf("%s: %q, %v", conn, texts, errs)
+		}
+	}
+	if r := mustRecords(t, dir, Filter{Event: AdminErase}); len(r) != 1 {
+		t.Errorf("%d records of the erasure", len(r))
+	}
+}
+
+// In another directory a connection gets another key with its next message. In the
+// same one it keeps its key, and a log without recipients gives no reason for one.
+func TestReopenPayloadKeys(t *testing.T) {
+	recipient, identity := reader(t)
+	other, otherIdentity := reader(t)
+	dir, next := t.TempDir(), t.TempDir()
+	l := mustOpen(t, Options{Dir: dir, Recipients: recipientsOf(t, recipient)})
+	key, err := l.PayloadKey("a-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(text string) {
+		t.Helper()
+		if err := l.Record(sealedEvent(key, "a-1", text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func(o Options) {
+		t.Helper()
+		o.Logger = quiet()
+		if err := l.Reopen(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(dir string) []byte {
+		b, _ := os.ReadFile(filepath.Join(dir, keysDir, dayName(dayOf(time.Now())), "a-1"))
+		return b
+	}
+	say("one")
+	first := file(dir)
+	again(Options{Dir: dir, Recipients: recipientsOf(t, other)})
+	say("two")
+	again(Options{Dir: dir})
+	if _, err := l.PayloadKey("a-2"); err == nil {
+		t.Error("a key without recipients")
+	}
+	say("three")
+	if !bytes.Equal(file(dir), first) {
+		t.Error("the key was stored again")
+	}
+	again(Options{Dir: next, Recipients: recipientsOf(t, other)})
+	say("four")
+	say("five")
+	mustClose(t, l)
+	for _, tt := range []struct {
+		dir, identity string
+		n             int
+	}{{dir, identity, 3}, {next, otherIdentity, 2}} {
+		texts, errs := opened(t, tt.dir, "a-1", tt.identity)
+		if len(texts) != tt.n {
+			t.Errorf("%d messages: %q", len(texts), texts)
+		}
+		for i, err := range errs {
+			if err != nil {
+				t.Errorf("%q: %v", texts[i], err)
+			}
+		}
+	}
+}
