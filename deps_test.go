@@ -52,7 +52,8 @@ const arrows = `
 	internal/lab/wire, frames       < internal/lab/origin, internal/lab/clients;
 	examples/traffic                < internal/lab/origin, internal/lab/clients;
 	internal/lab/origin             < internal/lab/clients;
-	NONE                            < internal/endtoend;
+	NONE                            < internal/endtoend, internal/soak;
+	COBRA, PFLAG                    < internal/packaging;
 	ca/bundle                       < internal/onboarding;
 	ca, policy, audit, audit/ship   < internal/metrics;
 	mitm, PROMETHEUS                < internal/metrics;
@@ -65,6 +66,7 @@ const arrows = `
 	policy/gitleaks                 < cmd/framegate;
 	policy/detect                   < cmd/framegate;
 	internal/onboarding             < cmd/framegate;
+	internal/packaging              < cmd/framegate; # with the tag manual
 	internal/metrics                < cmd/framegate;
 	internal/lab                    < cmd/framegate;
 	internal/lab/origin             < cmd/framegate;
@@ -84,6 +86,7 @@ var rooms = map[string]string{
 	"OCSP":       "golang.org/x/crypto/ocsp",
 	"OTLP":       "go.opentelemetry.io/proto/otlp",
 	"PARQUET":    "github.com/parquet-go/parquet-go",
+	"PFLAG":      "github.com/spf13/pflag",
 	"PROMETHEUS": "github.com/prometheus/client_golang/prometheus",
 	"PROTOBUF":   "google.golang.org/protobuf",
 	"PSL":        "golang.org/x/net/publicsuffix",

@@ -141,6 +141,10 @@ func (a *Authority) Purge() {
 	a.cache.purge()
 }
 
+// Shed drops the half of the leaves that was not used for longest, when memory is short. They
+// are minted anew, with the keys that are in use, when they are asked for.
+func (a *Authority) Shed() { a.cache.shed() }
+
 // kindFor picks the leaf that the client can verify. A nil hello gets the default.
 func (a *Authority) kindFor(hello *tls.ClientHelloInfo) Kind {
 	best := ECDSA

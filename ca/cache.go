@@ -143,6 +143,16 @@ func (c *cache) add(id leafID, l *leaf) {
 	}
 }
 
+// shed drops the half of the leaves that was not used for longest.
+func (c *cache) shed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := (c.order.Len() + 1) / 2; n > 0; n-- {
+		c.stats.Evictions++
+		delete(c.entries, c.order.Remove(c.order.Back()).(*entry).id)
+	}
+}
+
 // purge empties the cache. Flights go on for those who wait, but what they bring is not kept.
 func (c *cache) purge() {
 	c.mu.Lock()

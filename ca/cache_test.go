@@ -227,3 +227,27 @@ func TestLeafKeyRotation(t *testing.T) {
 		t.Error("kinds share a leaf")
 	}
 }
+
+// What is shed is the half that was not used for longest, and of one leaf the one.
+func TestCacheSheds(t *testing.T) {
+	yes := func(*leaf) bool { return true }
+	for _, tt := range []struct{ before, after int }{{0, 0}, {1, 0}, {2, 1}, {9, 4}} {
+		c := newCache(100)
+		get := func(i int) (minted bool) {
+			c.get(t.Context(), leafID{name: fmt.Sprint(i)}, yes, func() (*leaf, error) { minted = true; return &leaf{}, nil })
+			return minted
+		}
+		for i := range tt.before {
+			get(i)
+		}
+		c.shed()
+		if a := (&Authority{cache: c}).Stats(); a.Entries != tt.after || a.Evictions != int64(tt.before-tt.after) || len(c.entries) != tt.after {
+			t.Errorf("of %d leaves %d are left, %d evicted", tt.before, a.Entries, a.Evictions)
+		}
+		for i := tt.before - tt.after; i < tt.before; i++ {
+			if get(i) {
+				t.Errorf("leaf %d of %d was dropped", i, tt.before)
+			}
+		}
+	}
+}

@@ -32,6 +32,9 @@ type Inflater struct {
 	out      *buffer
 	err      error // of every further call
 
+	ask   func() bool // may a message get more than slideRoom? nil: yes
+	asked bool        // and the answer for this one was yes
+
 	decoder *decoder // of the message that has begun and not ended
 	caps    caps     // of that message
 	fed     int64    // bytes of its payload so far
@@ -80,14 +83,29 @@ func (f *Inflater) begin(c caps, size int) {
 	if f.err != nil {
 		return
 	}
+	f.asked = false
 	if f.out == nil {
 		// Text shrinks to a third or so; and a limit is no reason for a buffer
 		// that is larger than the message needs.
-		f.out = newBuffer(int(min(4*int64(size), c.hold, 1<<20-matchRoom)) + matchRoom)
+		n := int(min(4*int64(size), c.hold, 1<<20-matchRoom)) + matchRoom
+		if n > slideRoom && !f.allowed() {
+			n, c = slideRoom, caps{}
+		}
+		f.out = newBuffer(n)
 	}
 	f.caps, f.fed = c, 0
 	f.decoder = decoders.Get().(*decoder)
 	f.decoder.start(f)
+}
+
+// allowed reports whether the message may get more than slideRoom, which is what
+// one needs of which the data is not kept.
+func (f *Inflater) allowed() bool {
+	if f.ask != nil && !f.asked {
+		f.asked = f.ask()
+		return f.asked
+	}
+	return true
 }
 
 // write takes a piece of the payload of the message. Its outcome is that of the

@@ -238,10 +238,14 @@ func (d *decoder) size() int64 { return d.dropped + int64(d.o) }
 // room makes room for one more match. It reports false if nobody wants more.
 func (d *decoder) room() bool {
 	large := d.tooLarge()
+	if !large && 2*len(d.out) > slideRoom && d.keeps() && !d.f.allowed() {
+		d.f.caps, d.limit = caps{}, 0
+		large = true
+	}
 	if large && !d.f.takeover {
 		return false
 	}
-	if d.o > maxWindow && (large || d.f.caps.look != nil && d.size() > d.f.caps.hold) {
+	if d.o > maxWindow && (large || !d.keeps()) {
 		if !large {
 			d.f.caps.look(d.out[d.seen:d.o])
 		}
@@ -250,6 +254,11 @@ func (d *decoder) room() bool {
 	}
 	d.grow(2 * len(d.out))
 	return true
+}
+
+// keeps reports whether the output is kept as it grows.
+func (d *decoder) keeps() bool {
+	return d.o <= maxWindow || d.f.caps.look == nil || d.size() <= d.f.caps.hold
 }
 
 // slide drops all output but the window. From now on that is done often, in a

@@ -24,8 +24,11 @@ const maxHold = math.MaxInt / 4
 type Reader struct {
 	seq  sequence
 	hold int64
-	need int   // of Need
-	err  error // of every further Next
+	need int    // of Need
+	next Header // that Need is about, if it is the rest of a frame
+	err  error  // of every further Next
+
+	refuse bool // of Refuse
 
 	scratch *buffer // unmasked payload of a message that is one frame
 
@@ -130,7 +133,7 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 	}
 	end := n + int(h.Length) // check has bounded it
 	if len(b) < end {
-		r.need = end
+		r.need, r.next = end, h
 		return Message{}, 0, nil
 	}
 
@@ -166,6 +169,71 @@ func (r *Reader) Next(b []byte) (m Message, n int, err error) {
 // frame whose header is known.
 func (r *Reader) Need() int { return r.need }
 
+// Held returns how many bytes of fragments the Reader holds, as they were
+// received. As many are held of them unmasked, but for the headers.
+func (r *Reader) Held() int {
+	if r.wire == nil {
+		return 0
+	}
+	return len(r.wire.b)
+}
+
+// Most returns how many bytes the message may come to at most that Held or Need
+// speak of: as received, unmasked, and if it is compressed also inflated. Of
+// fragments nobody knows before the last how many there will be, so that they
+// count as one that is as long as hold allows.
+func (r *Reader) Most() int64 {
+	h, limit := r.next, r.hold
+	if r.seq.inside {
+		h.Fin, h.RSV = false, 0
+		if r.deflated {
+			h.RSV = rsv1
+		}
+	}
+	if h.RSV == rsv1 {
+		limit = deflateBound(limit)
+	}
+	n := 2 * limit
+	if h.Fin {
+		n = 2 * h.Length
+	}
+	if h.RSV == rsv1 {
+		n += r.hold
+	}
+	return n
+}
+
+// LimitInflation makes the Reader call allow before the data of a message is
+// inflated beyond 128 KiB, and only then. If allow reports false, the message is
+// too big.
+func (r *Reader) LimitInflation(allow func() bool) {
+	if r.inflater != nil {
+		r.inflater.ask = allow
+	}
+}
+
+// Refuse makes the Reader pass over all data messages from here on, also over
+// the rest of one that has begun, without holding or inflating any of it. Next
+// returns them as [Continuation]. Control frames are read as ever.
+func (r *Reader) Refuse() {
+	if r.refuse {
+		return
+	}
+	r.refuse = true
+	r.need = minHeader
+	if r.inflater != nil {
+		r.inflater.takeover = false // nobody will build on what is not inflated
+	}
+	switch l := &r.long; {
+	case l.on:
+		l.skip = true
+	case r.seq.inside:
+		*l = long{on: true, skip: true, opcode: r.opcode}
+		r.deflated = false
+		r.forget()
+	}
+}
+
 // Pending reports whether a message has begun that is not complete.
 func (r *Reader) Pending() bool { return r.seq.inside || r.long.on }
 
@@ -192,6 +260,10 @@ func (r *Reader) check(h Header) *ProtocolError {
 	// against exceeding those limits."
 	l := &r.long
 	if l.skip {
+		return nil
+	}
+	if r.refuse {
+		r.begin(h, true)
 		return nil
 	}
 	size, count, limit := int64(0), 0, r.hold

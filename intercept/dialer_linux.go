@@ -23,14 +23,20 @@ import (
 // The same timeout ends a peer that acknowledges but keeps its window shut
 // for as long. Five minutes is generous for that reason: a paused application
 // is not a dead one.
-var keepAlive = net.KeepAliveConfig{
-	Enable:   true,
-	Idle:     60 * time.Second,
-	Interval: 30 * time.Second,
-	Count:    8,
-}
-
-const userTimeout = 5 * time.Minute
+//
+// A probe a minute is also more often than anything on the way forgets: conntrack
+// keeps an established connection for five days (nf_conntrack_tcp_timeout_established),
+// and a NAT must for two hours and four minutes (RFC 5382, Section 5, REQ-5),
+// though some do for five minutes only. Tests shorten both.
+var (
+	keepAlive = net.KeepAliveConfig{
+		Enable:   true,
+		Idle:     60 * time.Second,
+		Interval: 30 * time.Second,
+		Count:    8,
+	}
+	userTimeout = 5 * time.Minute
+)
 
 // Dialer returns a dialer for connections to the servers. mark is the SO_MARK
 // of every socket, by which the rules know our own traffic; 0 sets none.

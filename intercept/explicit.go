@@ -26,11 +26,12 @@ type ExplicitConfig struct {
 	// Plain serves a request in absolute-form (RFC 9112, Section 3.2.2), whose
 	// scheme is http. It must dial nothing but dst, or it undoes the guard
 	// against [Explicit] being used to reach what only the gateway can reach.
+	// The context of r ends with the client, not when no more is accepted.
 	// Nil means that such requests get 501.
 	Plain func(w http.ResponseWriter, r *http.Request, dst []netip.AddrPort)
-	// Ports are the destination ports that clients may name. Empty means 80
-	// and 443.
-	Ports []uint16
+	// Ports returns the destination ports that clients may name. It is called for
+	// each request. Nil, as a function or a result, means 80 and 443.
+	Ports func() []uint16
 	// Resolver looks names up. Nil means net.DefaultResolver.
 	Resolver Resolver
 	// Timeout bounds the reading of a request head, the look-up of its host and
@@ -61,8 +62,8 @@ type Explicit struct {
 
 // NewExplicit returns a proxy that does as c says.
 func NewExplicit(c ExplicitConfig) *Explicit {
-	if len(c.Ports) == 0 {
-		c.Ports = defaultPorts
+	if c.Ports == nil {
+		c.Ports = func() []uint16 { return nil }
 	}
 	if c.Resolver == nil {
 		c.Resolver = net.DefaultResolver
@@ -90,8 +91,10 @@ func (e *Explicit) Serve(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: e.config.Timeout,
 		IdleTimeout:       idlePlain,
 		MaxHeaderBytes:    maxHead,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), servingKey{}, ctx)
+		},
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
 	go serveHTTP(srv, ln, served)
@@ -108,6 +111,10 @@ func (e *Explicit) Serve(ctx context.Context, ln net.Listener) error {
 	e.tunnels.Wait()
 	return err
 }
+
+// servingKey is where a request has the context of Serve. Its own goes on when
+// that is done, so that an exchange may come to its end.
+type servingKey struct{}
 
 func serveHTTP(srv *http.Server, ln net.Listener, served chan<- error) {
 	served <- srv.Serve(ln)
@@ -164,7 +171,9 @@ func (e *Explicit) plain(w http.ResponseWriter, r *http.Request, t target) {
 func (e *Explicit) connect(w http.ResponseWriter, r *http.Request, t target) {
 	action := &goproxy.ConnectAction{
 		Action: goproxy.ConnectHijack,
-		Hijack: func(r *http.Request, c net.Conn, _ *goproxy.ProxyCtx) { e.tunnel(r.Context(), c, t) },
+		Hijack: func(r *http.Request, c net.Conn, _ *goproxy.ProxyCtx) {
+			e.tunnel(r.Context().Value(servingKey{}).(context.Context), c, t)
+		},
 	}
 	proxy := &goproxy.ProxyHttpServer{Logger: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)}
 	proxy.OnRequest().HandleConnectFunc(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {

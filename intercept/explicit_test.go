@@ -208,7 +208,7 @@ func TestExplicitPlain(t *testing.T) {
 	e := NewExplicit(ExplicitConfig{
 		Resolver: testHosts,
 		Timeout:  time.Second,
-		Ports:    []uint16{80, 8080},
+		Ports:    func() []uint16 { return []uint16{80, 8080} },
 		Plain: func(w http.ResponseWriter, r *http.Request, dst []netip.AddrPort) {
 			got = dst
 			switch r.URL.Path {

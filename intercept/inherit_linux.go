@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,4 +47,27 @@ func (l inherited) Accept() (net.Conn, error) {
 	}
 	c.SetKeepAliveConfig(keepAlive)
 	return c, nil
+}
+
+// Descriptor returns a copy of the descriptor of ln, for another process to go
+// on with. The socket listens until both are closed. It stays non-blocking,
+// which is a property of the socket and not of a copy: what [os.File.Fd] does to
+// the file that [net.TCPListener.File] returns would reach the Accept that waits.
+func Descriptor(ln net.Listener) (*os.File, error) {
+	c, ok := ln.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a %T has no descriptor", ln)
+	}
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	if err := control(rc, func(of int) (err error) {
+		fd, err = unix.FcntlInt(uintptr(of), unix.F_DUPFD_CLOEXEC, 0)
+		return os.NewSyscallError("fcntl", err)
+	}); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), ln.Addr().String()), nil
 }

@@ -215,6 +215,7 @@ var roles = map[string]func(arg []byte) error{
 	"witness":      witnessRole,
 	"talk":         talkRole,
 	"hold":         holdRole,
+	"reap":         reapRole,
 }
 
 // serveRole is a gateway that tells each client where it wanted to go.

@@ -59,7 +59,11 @@ func (e *Explicit) target(r *http.Request) (target, error) {
 	if err != nil {
 		return target{}, refuse(http.StatusBadRequest, "bad port %q", port)
 	}
-	if !slices.Contains(e.config.Ports, uint16(n)) {
+	ports := e.config.Ports()
+	if len(ports) == 0 {
+		ports = defaultPorts
+	}
+	if !slices.Contains(ports, uint16(n)) {
 		return target{}, refuse(http.StatusForbidden, "port %d is not allowed", n)
 	}
 	addrs, err := e.addresses(r.Context(), host)

@@ -162,7 +162,7 @@ func TestAttackHalfOpen(t *testing.T) {
 // phases and are recorded by sink, and returns its address.
 func newHalfOpenGateway(t *testing.T, h *hub, sink audit.Sink) string {
 	t.Helper()
-	p := &Proxy{Certs: h.certs, Policy: h.Policy, Audit: sink, Trust: h.Trust, Log: slog.New(slog.DiscardHandler), HandshakeTimeout: 6 * time.Second}
+	p := &Proxy{Certs: h.certs, Policy: h.Policy, Audit: sink, Trust: h.Trust, Log: slog.New(slog.DiscardHandler), Settings: func() *Settings { return &Settings{HandshakeTimeout: 6 * time.Second} }}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,7 @@ func TestAttackSlowBody(t *testing.T) {
 	t.Run("steady", func(t *testing.T) {
 		t.Parallel()
 		o := countingOrigin(t)
-		g := newGateway(t, o.addr, "", func(p *Proxy) { p.stall, p.HandshakeTimeout = 2*time.Second, 300*time.Millisecond })
+		g := newGateway(t, o.addr, "", func(p *Proxy) { p.stall, p.Settings().HandshakeTimeout = 2*time.Second, 300*time.Millisecond })
 		c := g.dial()
 		send(t, c, post+"Content-Length: 6\r\n\r\n")
 		for range 6 {
@@ -151,7 +151,7 @@ func TestAttackSlowFrames(t *testing.T) {
 // at once gets through.
 func TestAttackHalfOpenOldestGoes(t *testing.T) {
 	const limit, flood = 20, 100
-	h := newHub(t, "wss", "", func(p *Proxy) { p.MaxHalfOpen = limit })
+	h := newHub(t, "wss", "", func(p *Proxy) { p.Settings().MaxHalfOpen = limit })
 	live := h.open()
 	var hello []byte
 	tls.Client(&helloOnly{hello: &hello}, h.client).Handshake()

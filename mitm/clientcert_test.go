@@ -43,7 +43,7 @@ func TestClientCertificateOptional(t *testing.T) {
 			t.Errorf("%s", g.ledger)
 		}
 
-		g = newGateway(t, o.addr, "", func(p *Proxy) { p.BlockClientCert = true })
+		g = newGateway(t, o.addr, "", func(p *Proxy) { p.Settings().BlockClientCert = true })
 		if err := tls.Client(g.dial(), g.trust(originName)).Handshake(); err == nil || !strings.Contains(err.Error(), tls.AlertError(alertAccessDenied).Error()) {
 			t.Errorf("client: %v", err)
 		}

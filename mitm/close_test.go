@@ -276,7 +276,7 @@ func TestCloseToPeersThatDoNotRead(t *testing.T) {
 // An upgraded connection on which nothing passes ends, if so configured.
 func TestIdleTimeout(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
-		s := openSocket(t, scheme, "", func(p *Proxy) { p.IdleTimeout = 50 * time.Millisecond })
+		s := openSocket(t, scheme, "", func(p *Proxy) { p.Settings().IdleTimeout = 50 * time.Millisecond })
 		s.client.expectClose(frames.GoingAway, "")
 		s.server.expectClose(frames.GoingAway, "")
 		s.client.send(s.client.closing(frames.GoingAway, ""))

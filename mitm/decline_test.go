@@ -127,7 +127,7 @@ func (p *peer) expectNothingBut(server *peer, answer string) {
 func TestUpgradeAfterDecline(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
 		const timeout = 300 * time.Millisecond
-		s := newStage(t, scheme, func(p *Proxy) { p.HandshakeTimeout = timeout })
+		s := newStage(t, scheme, func(p *Proxy) { p.Settings().HandshakeTimeout = timeout })
 		client, server := s.ask(upgradeRequest)
 		server.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 		client.expect("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")

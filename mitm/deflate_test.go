@@ -182,7 +182,7 @@ func TestDeflateViolations(t *testing.T) {
 		for dir := range frames.Direction(2) {
 			t.Run(v.name+" "+dir.String(), func(t *testing.T) {
 				t.Parallel()
-				s := openDeflate(t, "ws", "", func(p *Proxy) { p.Hold = 1000 })
+				s := openDeflate(t, "ws", "", func(p *Proxy) { p.Settings().Hold = 1000 })
 				from, to := s.sides(dir)
 				good := compressed(dir, true, frames.Text, newDeflater(t, true).compress(strings.Repeat("a", 1000)))
 				from.send(good)
@@ -211,7 +211,7 @@ func TestDeflateViolations(t *testing.T) {
 func TestUnknownExtension(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
 		answer := with(upgradeAnswer, "+Sec-WebSocket-Extensions: x-odd")
-		s := newHubWith(t, scheme, answer, rules, func(p *Proxy) { p.PassUnknownExtensions = true }).open()
+		s := newHubWith(t, scheme, answer, rules, func(p *Proxy) { p.Settings().PassUnknownExtensions = true }).open()
 		for dir := range frames.Direction(2) {
 			from, to := s.sides(dir)
 			odd := strings.Repeat("\xff no frame, and a secret ", 10000)

@@ -29,6 +29,11 @@ type direction struct {
 	since  time.Time // when the part came that is held of a message; zero: none is, or nobody counts
 	pass   *pass     // of the batch
 
+	claim     *claim // for what is held of a message; nil: that is little
+	claimed   int64  // messages, before the one that it is for
+	cancelled bool   // a message was not inflated, since nothing leaves any more
+	evicted   bool   // a claim was kept for too long while others waited
+
 	fragments bool // some are held
 
 	takeover bool // compressed messages build on those before them
@@ -44,14 +49,15 @@ type direction struct {
 func newDirection(r *relay, dir frames.Direction, src, dst *leg) *direction {
 	d := &direction{
 		relay: r, dir: dir, src: src, dst: dst,
-		reader: frames.NewReader(dir, r.proxy.hold()),
+		reader: frames.NewReader(dir, r.settings.hold()),
 	}
 	if c := r.ws.deflate; c != nil {
 		d.reader.UseDeflate(c[dir])
 		d.takeover = c[dir].Takeover
+		d.reader.LimitInflation(d.mayInflate)
 	}
-	if p := r.proxy; p.Stream {
-		d.reader.Stream(p.maxMessage(), p.MaxRatio, d.look)
+	if s := r.settings; s.Stream {
+		d.reader.Stream(s.maxMessage(), s.MaxRatio, d.look)
 	}
 	return d
 }
@@ -59,7 +65,11 @@ func newDirection(r *relay, dir frames.Direction, src, dst *leg) *direction {
 // run carries messages until the direction ends, and says so.
 func (d *direction) run() {
 	err := d.carry()
+	d.repay()
 	d.abandon()
+	if d.evicted {
+		d.recordEviction()
+	}
 	d.relay.finished(d, err)
 }
 
@@ -86,6 +96,7 @@ func (d *direction) carry() error {
 				return nil
 			}
 		case d.closed.Load():
+			d.reader.Refuse()
 			d.consume(len(d.in)) // Section 1.4: "discarding any further data received"
 		}
 	}
@@ -97,17 +108,23 @@ func (d *direction) fill() error {
 	if err := d.late; err != nil {
 		return err
 	}
+	if d.lacks() && !d.claimFor(d.reader.Most()) {
+		return nil
+	}
+	room := chunk
 	if len(d.in) == 0 {
-		n, err := d.src.Read(d.first[:])
+		n, err := d.read(d.first[:])
 		if n == 0 {
 			return err
 		}
 		d.in = append(takeBuffer(chunk), d.first[0])
 		d.late = err
 	} else {
-		// A frame that says it is long gets room as its bytes arrive.
+		// A frame that says it is long gets room as its bytes arrive, and nothing
+		// behind it is read, since that would be held without a claim.
 		d.in = moveBuffer(d.in, min(d.reader.Need(), 2*len(d.in)))
-		n, err := d.src.Read(d.in[len(d.in):cap(d.in)])
+		room = min(cap(d.in), max(d.reader.Need(), chunk))
+		n, err := d.read(d.in[len(d.in):room])
 		d.in = d.in[:len(d.in)+n]
 		if err != nil && n == 0 {
 			return err
@@ -115,17 +132,18 @@ func (d *direction) fill() error {
 		d.late = err
 		if cap(d.in) < chunk {
 			d.in = moveBuffer(d.in, chunk)
+			room = chunk
 		}
 	}
-	if d.late == nil && len(d.in) < cap(d.in) {
-		n, err := d.src.drain(d.in[len(d.in):cap(d.in)])
+	if d.late == nil && len(d.in) < room {
+		n, err := d.src.drain(d.in[len(d.in):room])
 		d.in = d.in[:len(d.in)+n]
 		d.late = err
 	}
 	if d.hasty.Load() && !d.closed.Load() {
 		d.limitSilence()
 	}
-	if d.relay.proxy.IdleTimeout > 0 {
+	if d.relay.settings.IdleTimeout > 0 {
 		d.relay.last.Store(time.Now().UnixNano())
 	}
 	return nil
@@ -139,10 +157,11 @@ func (d *direction) consume(n int) {
 	if len(rest) == 0 {
 		giveBuffer(d.in)
 		d.in = nil
-		return
+	} else {
+		copy(d.in, rest)
+		d.in = d.in[:len(rest)]
 	}
-	copy(d.in, rest)
-	d.in = d.in[:len(rest)]
+	d.settle()
 }
 
 // hasten gives a direction a limit of silence, because the other one has ended.
@@ -162,9 +181,7 @@ func (d *direction) limitSilence() {
 // batch judges all messages that are whole in b, records them and forwards
 // those which may pass, and returns how many bytes of b it is done with.
 func (d *direction) batch(b []byte, now time.Time) (n int, err error) {
-	if p := d.relay.proxy.Policy(); p != d.policy && d.stream == nil {
-		d.policy, d.scope = p, p.Scope(d.relay.ws.Upgrade)
-	}
+	d.reload()
 	p := d.newPass(now)
 	defer p.free()
 	before := d.messages
@@ -186,7 +203,7 @@ func (d *direction) batch(b []byte, now time.Time) (n int, err error) {
 		}
 		m, k, err := d.reader.Next(b[n:])
 		if err != nil {
-			if end = send(); end != nil {
+			if end = send(); end != nil || d.cancelled {
 				break
 			}
 			return n + k, p.violation(err)
@@ -249,6 +266,10 @@ func (d *direction) batch(b []byte, now time.Time) (n int, err error) {
 		end = send()
 	}
 	p.measure(before, n < len(b))
+	if d.claim != nil && cap(d.in) <= chunk { // what is left to be sent is little, and a copy
+		d.reader.Release()
+		d.settle()
+	}
 	err = p.flush()
 	if end != nil {
 		d.relay.offend(d.dir, *end, end.reason)
@@ -256,10 +277,17 @@ func (d *direction) batch(b []byte, now time.Time) (n int, err error) {
 	return n, err
 }
 
+// reload puts the policy in force, unless a part of a message was judged by another.
+func (d *direction) reload() {
+	if p := d.relay.proxy.Policy(); p != d.policy && d.stream == nil {
+		d.policy, d.scope = p, p.Scope(d.relay.ws.Upgrade)
+	}
+}
+
 // newPass begins the work on a batch.
 func (d *direction) newPass(now time.Time) *pass {
 	p := passes.Get().(*pass)
-	p.direction, p.now = d, now
+	p.direction, p.now, p.settings = d, now, d.relay.proxy.settings()
 	d.pass = p
 	return p
 }
@@ -282,6 +310,7 @@ func (d *direction) discard() (answered bool) {
 	if d.closed.Load() {
 		return true
 	}
+	d.reader.Refuse()
 	n := 0
 	for n < len(d.in) {
 		m, k, err := d.reader.Next(d.in[n:])

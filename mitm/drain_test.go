@@ -64,7 +64,7 @@ func TestDrain(t *testing.T) {
 // A connection that is accepted after the gateway was told to stop, or that is
 // not upgraded yet, is cut off in whatever phase it is.
 func TestDrainBeforeUpgrade(t *testing.T) {
-	long := func(p *Proxy) { p.HandshakeTimeout = time.Hour }
+	long := func(p *Proxy) { p.Settings().HandshakeTimeout = time.Hour }
 	for _, c := range []struct {
 		name   string
 		scheme string

@@ -75,7 +75,7 @@ func TestECH(t *testing.T) {
 		{"the front is bypassed, not with ECH", rule("bypass", originName, `ech = "inspect"`), audit.StateInspected},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := newGateway(t, o.addr, tt.rules, func(p *Proxy) { p.BypassPinned = true })
+			g := newGateway(t, o.addr, tt.rules, func(p *Proxy) { p.Settings().BypassPinned = true })
 			for range pinFailures + 1 { // which count for nothing
 				err := tls.Client(g.dial(), hide(g)).Handshake()
 				var rejected *tls.ECHRejectionError

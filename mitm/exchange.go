@@ -61,7 +61,7 @@ func (f *flow) exchanges(head *requestHead) (upgrade *requestHead, err error) {
 	defer x.close()
 	s := &http.Server{
 		Handler:           http.HandlerFunc(x.next),
-		ReadHeaderTimeout: f.proxy.handshakeTimeout(),
+		ReadHeaderTimeout: f.settings.handshakeTimeout(),
 		IdleTimeout:       keepAlive,
 		MaxHeaderBytes:    maxHead + 4096,
 		ErrorLog:          log.New(io.Discard, "", 0),

@@ -197,7 +197,7 @@ func (c *exchangeConn) hurry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.deadline.IsZero() || time.Until(c.deadline) > 0 {
-		c.flow.readBy(time.Now().Add(c.flow.proxy.handshakeTimeout()))
+		c.flow.readBy(time.Now().Add(c.flow.settings.handshakeTimeout()))
 	}
 }
 

@@ -202,8 +202,8 @@ func (f *flow) classifyClient() (speech, error) {
 		f.spare.SetReadDeadline(time.Time{})
 		return spoke
 	}
-	deadline := time.Now().Add(f.proxy.handshakeTimeout())
-	f.readBy(time.Now().Add(min(firstQuiet, f.proxy.handshakeTimeout()/2)))
+	deadline := time.Now().Add(f.settings.handshakeTimeout())
+	f.readBy(time.Now().Add(min(firstQuiet, f.settings.handshakeTimeout()/2)))
 	for {
 		n, err := w.Read(buf)
 		seen = append(seen, buf[:n]...)

@@ -189,7 +189,7 @@ func connectionRule(decision, scope string) string {
 }
 
 // briefly makes the phases of a connection short.
-func briefly(p *Proxy) { p.HandshakeTimeout = time.Second }
+func briefly(p *Proxy) { p.Settings().HandshakeTimeout = time.Second }
 
 func TestServerSpeaksFirst(t *testing.T) {
 	t.Parallel()
@@ -224,7 +224,7 @@ func TestSilentThenTLS(t *testing.T) {
 		(&http.Response{StatusCode: 204, ProtoMajor: 1, ProtoMinor: 1, Request: r}).Write(s)
 		io.Copy(io.Discard, s)
 	})
-	g := newGateway(t, o.addr, "", func(p *Proxy) { p.HandshakeTimeout = 4 * time.Second })
+	g := newGateway(t, o.addr, "", func(p *Proxy) { p.Settings().HandshakeTimeout = 4 * time.Second })
 	conn := g.dial()
 	<-accepted
 	c := tls.Client(conn, g.trust(originName))
@@ -352,7 +352,7 @@ func TestBufferedBytes(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		g.ServeConn(t.Context(), earlyConn{gw[0].TCPConn, "\x00early "}, o.addr)
+		g.ServeConn(t.Context(), earlyConn{gw[0].tcpConn, "\x00early "}, o.addr)
 	}()
 	send(t, client, "and late")
 	client.tcp.CloseWrite()

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"framegate/audit"
@@ -21,21 +22,22 @@ import (
 
 // A flow is one intercepted connection with all that is known of it.
 type flow struct {
-	proxy  *Proxy
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	place  *list.Element // among the half-open
-	id     string
-	client netip.AddrPort
-	server netip.AddrPort // the original destination
-	sni    string
-	target string            // what the client asked an explicit proxy for, if that was a name
-	ech    bool              // the ClientHello may hide another name than sni
-	host   string            // SNI, else the Host of the last request; normalised
-	origin *x509.Certificate // what the server was verified by; nil on a plain connection
-	local  bool              // the host is the gateway itself
-	learn  bool              // sni may come to be bypassed for the client
-	offer  offer             // what a server may be offered on a connection with TLS
+	proxy    *Proxy
+	settings *Settings // as of the accept
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	place    *list.Element // among the half-open
+	id       string
+	client   netip.AddrPort
+	server   netip.AddrPort // the original destination
+	sni      string
+	target   string            // what the client asked an explicit proxy for, if that was a name
+	ech      bool              // the ClientHello may hide another name than sni
+	host     string            // SNI, else the Host of the last request; normalised
+	origin   *x509.Certificate // what the server was verified by; nil on a plain connection
+	local    bool              // the host is the gateway itself
+	learn    bool              // sni may come to be bypassed for the client
+	offer    offer             // what a server may be offered on a connection with TLS
 
 	down  leg   // the client's side
 	up    *leg  // the server's side; nil until it is needed
@@ -67,7 +69,7 @@ func newID() string { return connPrefix + "-" + strconv.FormatUint(connCount.Add
 // the entry cannot be recorded.
 func (p *Proxy) accept(ctx context.Context, c net.Conn, dst netip.AddrPort) (*flow, error) {
 	p.init.Do(p.setUp)
-	f := &flow{proxy: p, ctx: ctx, id: newID(), server: netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), state: audit.StateFailed}
+	f := &flow{proxy: p, settings: p.settings(), ctx: ctx, id: newID(), server: netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), state: audit.StateFailed}
 	f.client = addrPort(c.RemoteAddr())
 	f.target = targetOf(ctx)
 	w, err := wireOf(c)
@@ -84,9 +86,9 @@ func (p *Proxy) accept(ctx context.Context, c net.Conn, dst netip.AddrPort) (*fl
 	}
 	f.shard = p.Stats.open()
 	f.phase()
-	f.ctx, f.cancel = context.WithCancelCause(ctx)
+	f.ctx, f.cancel = ownContext(ctx)
 	f.stopped = context.AfterFunc(f.ctx, f.cut)
-	f.place = p.halfOpen.enter(f.cancel, p.MaxHalfOpen)
+	f.place = p.halfOpen.enter(f.cancel, f.settings.MaxHalfOpen)
 	return f, nil
 }
 
@@ -96,7 +98,7 @@ func (f *flow) cut() { f.down.wire.SetDeadline(time.Unix(1, 0)) }
 // phaseUp does for the server's side what phase does for the client's.
 func (f *flow) phaseUp() {
 	f.phase()
-	f.up.wire.SetDeadline(time.Now().Add(f.proxy.handshakeTimeout()))
+	f.up.wire.SetDeadline(time.Now().Add(f.settings.handshakeTimeout()))
 	if f.ctx.Err() != nil {
 		f.up.wire.SetDeadline(time.Unix(1, 0))
 	}
@@ -105,7 +107,7 @@ func (f *flow) phaseUp() {
 // phase gives the client's side a fresh deadline for the phase that begins.
 // A deadline is only ever replaced, until the relay takes it off.
 func (f *flow) phase() {
-	f.down.wire.SetDeadline(time.Now().Add(f.proxy.handshakeTimeout()))
+	f.down.wire.SetDeadline(time.Now().Add(f.settings.handshakeTimeout()))
 	if f.ctx.Err() != nil {
 		f.cut()
 	}
@@ -185,7 +187,7 @@ func plainError(err error) string {
 		return "the gateway stops"
 	case errors.Is(err, io.EOF):
 		return "end of stream"
-	case errors.As(err, &op) && op.Timeout():
+	case errors.As(err, &op) && op.Timeout() && !errors.Is(err, syscall.ETIMEDOUT): // that is a peer which is gone
 		return "timeout"
 	case errors.As(err, &op):
 		return op.Op + ": " + op.Err.Error()
@@ -217,7 +219,7 @@ func (f *flow) decide(first first) policy.Decision {
 	if first.speech == speechTLS {
 		f.sni, f.ech = f.host, hasECH(first.hello)
 	}
-	if f.local = f.proxy.Local.is(f.host); f.local { // before any rule, see Local
+	if f.local = f.settings.Local.is(f.host); f.local { // before any rule, see Local
 		return policy.Decision{}
 	}
 	d := f.proxy.Policy().Connection(policy.Flow{Client: f.client, Server: f.server, Host: f.host, ECH: f.ech})
@@ -265,17 +267,21 @@ func (f *flow) dial(ctx context.Context) (*wire, error) {
 		f.spare = nil
 		return c, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.proxy.handshakeTimeout())
+	ctx, cancel := context.WithTimeout(ctx, f.settings.handshakeTimeout())
 	defer cancel()
-	d := f.proxy.Dialer
-	if d == nil {
-		d = &net.Dialer{}
+	dial := f.proxy.dial
+	if dial == nil {
+		d := f.proxy.settings().Dialer
+		if d == nil {
+			d = &net.Dialer{}
+		}
+		dial = d.DialContext
 	}
-	c, err := d.DialContext(ctx, "tcp", f.server.String())
+	c, err := dial(ctx, "tcp", f.server.String())
 	if err != nil {
 		return nil, fmt.Errorf("the server cannot be reached: %w", err)
 	}
-	return newWire(c.(*net.TCPConn))
+	return newWire(c.(tcpConn))
 }
 
 // wireOf makes a wire of an accepted connection. A connection that had bytes
@@ -285,10 +291,14 @@ func wireOf(c net.Conn) (*wire, error) {
 	if b, ok := c.(interface{ Buffered() []byte }); ok {
 		early = b.Buffered()
 	}
-	if n, ok := c.(interface{ NetConn() net.Conn }); ok {
+	for {
+		n, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
 		c = n.NetConn()
 	}
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := c.(tcpConn)
 	if !ok {
 		return nil, fmt.Errorf("a %T is not a TCP connection", c)
 	}

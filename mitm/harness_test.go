@@ -79,12 +79,13 @@ const patience = 20 * time.Second
 // A gateway is a Proxy behind a listener on loopback.
 type gateway struct {
 	*Proxy
-	t      testing.TB
-	ledger *ledger
-	certs  *countedCerts
-	addr   string
-	stop   context.CancelFunc // of all connections
-	policy atomic.Pointer[policy.Policy]
+	t       testing.TB
+	ledger  *ledger
+	certs   *countedCerts
+	addr    string
+	stop    context.CancelFunc // of all connections
+	policy  atomic.Pointer[policy.Policy]
+	inForce atomic.Pointer[Settings]
 
 	mu     sync.Mutex
 	dialed []string // the addresses that the gateway connected to
@@ -102,16 +103,19 @@ func newGateway(t testing.TB, dst netip.AddrPort, rules string, adjust ...func(*
 		certs:  &countedCerts{CertSource: authority},
 	}
 	g.Proxy = &Proxy{
-		Certs: g.certs, Policy: g.policy.Load, Audit: g.ledger, Level: audit.Frames,
+		Certs: g.certs, Policy: g.policy.Load, Audit: g.ledger, Settings: g.inForce.Load,
 		Trust: func() *chain.Trust { return originPKI().trust }, Log: slog.New(slog.DiscardHandler),
 		Stats: NewStats(),
+	}
+	g.inForce.Store(&Settings{
+		Level: audit.Frames,
 		Dialer: &net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.dialed = append(g.dialed, address)
 			return nil
 		}},
-	}
+	})
 	g.reload(rules)
 	for _, f := range adjust {
 		f(g.Proxy)
@@ -139,6 +143,9 @@ func newGateway(t testing.TB, dst netip.AddrPort, rules string, adjust ...func(*
 		cancel()
 		serving.Wait()
 		g.ledger.check(t)
+		if h := g.held.snapshot(0); h.Bytes != 0 || h.Waiting != 0 || len(g.held.claims)+len(g.held.clients) != 0 {
+			t.Errorf("memory is still held: %+v", h)
+		}
 		if g.Proxy.Audit == audit.Sink(g.ledger) && !g.ledger.lost.Load() {
 			g.reconcile(t)
 		}

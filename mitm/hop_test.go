@@ -24,12 +24,13 @@ type hop struct {
 // not run yet. It records nothing unless told otherwise.
 func newHop(t testing.TB, secure bool, adjust ...func(*Proxy)) *hop {
 	t.Helper()
-	p := &Proxy{Policy: noPolicy(t), Audit: discardSink{}}
+	var own Settings
+	p := &Proxy{Policy: noPolicy(t), Audit: discardSink{}, Settings: func() *Settings { return &own }}
 	for _, f := range adjust {
 		f(p)
 	}
 	p.init.Do(p.setUp)
-	h := &hop{flow: &flow{proxy: p, stopped: func() bool { return true }}}
+	h := &hop{flow: &flow{proxy: p, settings: p.settings(), stopped: func() bool { return true }}}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
 	h.shard = p.Stats.open()
 	h.place = p.halfOpen.enter(h.cancel, 0)

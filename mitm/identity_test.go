@@ -31,7 +31,7 @@ type mode struct {
 
 var modes = []mode{
 	{"whole", func(*Proxy) {}, all},
-	{"stream", func(p *Proxy) { p.Hold, p.Stream = smallHold, true }, upToHold},
+	{"stream", func(p *Proxy) { p.Settings().Hold, p.Settings().Stream = smallHold, true }, upToHold},
 }
 
 const smallHold = 300

@@ -49,7 +49,7 @@ func (x *exchange) serveLocal(w http.ResponseWriter, r *http.Request, head *requ
 			state := f.down.tls.ConnectionState()
 			r.TLS = &state
 		}
-		f.proxy.Local.Handler.ServeHTTP(sw, r)
+		f.settings.Local.Handler.ServeHTTP(sw, r)
 	}
 	if err := f.recordRequest(head, sw.status, localReason); err != nil {
 		f.reset = true

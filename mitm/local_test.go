@@ -19,7 +19,7 @@ const ownHost = "framegate.internal"
 
 // own makes g answer for a host of its own.
 func own(p *Proxy) {
-	p.Local = &Local{
+	p.Settings().Local = &Local{
 		Host: ownHost,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
@@ -187,7 +187,7 @@ func TestLocalPlain(t *testing.T) {
 func TestLocalLeafFails(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, netip.MustParseAddrPort("127.0.0.1:9"), "", own, func(p *Proxy) {
-		p.Local.Leaf = func(context.Context, *tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, ca.ErrConstraint }
+		p.Settings().Local.Leaf = func(context.Context, *tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, ca.ErrConstraint }
 	})
 	err := tls.Client(g.dial(), g.trust(ownHost)).Handshake()
 	if err == nil || !strings.Contains(err.Error(), tls.AlertError(alertInternalError).Error()) {

@@ -16,6 +16,7 @@ import (
 type pass struct {
 	direction *direction
 	now       time.Time
+	settings  *Settings      // in force at its begin: Level and Payload
 	verdict   policy.Verdict // on the last message
 	held      bool           // the destination gathers
 	cut       bool           // what is forwarded ends within a frame
@@ -35,7 +36,7 @@ func (p *pass) free() {
 	p.direction.relay.shard.add(p.direction.dir, &p.carried)
 	p.carried = carried{}
 	p.direction.pass = nil
-	p.direction, p.verdict, p.err, p.n, p.held, p.cut = nil, policy.Verdict{}, nil, 0, false, false
+	p.direction, p.settings, p.verdict, p.err, p.n, p.held, p.cut = nil, nil, policy.Verdict{}, nil, 0, false, false
 	passes.Put(p)
 }
 
@@ -89,7 +90,7 @@ func (p *pass) event(name string) *audit.Event {
 
 // keep makes e, the last one begun, part of the batch if the level wants it.
 func (p *pass) keep(e *audit.Event) bool {
-	wanted := p.direction.relay.proxy.Level.Wants(e)
+	wanted := p.settings.Level.Wants(e)
 	if wanted {
 		p.n++
 	}
@@ -146,7 +147,7 @@ func (p *pass) forward(b []byte) {
 		dst.wire.hold()
 		p.held = true
 	}
-	_, p.err = dst.Write(b)
+	p.err = p.direction.write(b)
 	dst.cut = p.cut
 	if p.direction.closed.Load() {
 		dst.closed = true // b ends in a Close frame
@@ -163,8 +164,11 @@ func (p *pass) flush() error {
 	dst := p.direction.dst
 	dst.mu.Lock()
 	defer dst.mu.Unlock()
+	c := p.direction.claim
+	c.awaits()
 	if err := dst.wire.flush(); p.err == nil {
 		p.err = err
 	}
+	c.came(0)
 	return p.err
 }

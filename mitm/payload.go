@@ -25,7 +25,7 @@ const (
 // payload puts into msg, the last record kept, what the log may have of m.
 func (p *pass) payload(msg *audit.Message, m *frames.Message, v *policy.Verdict) {
 	d := p.direction
-	mode := d.relay.proxy.Payload
+	mode := p.settings.Payload
 	switch {
 	case mode == audit.PayloadNone:
 		return
@@ -64,7 +64,7 @@ func (p *pass) payload(msg *audit.Message, m *frames.Message, v *policy.Verdict)
 
 // forget forgets the payloads of records that have been handed over.
 func (p *pass) forget(events []audit.Event) {
-	if p.direction.relay.proxy.Payload == audit.PayloadNone {
+	if p.settings.Payload == audit.PayloadNone {
 		return
 	}
 	for i := range events {

@@ -73,9 +73,9 @@ func openVault(t testing.TB, mode audit.PayloadMode) (*vault, func(*Proxy)) {
 		t.Fatal(err)
 	}
 	return v, func(p *Proxy) {
-		p.Payload, p.Keys = mode, v.log
+		p.Settings().Payload, p.Keys = mode, v.log
 		p.Audit = both{p.Audit, v.log}
-		p.Hold, p.Stream = 256<<10, true
+		p.Settings().Hold, p.Settings().Stream = 256<<10, true
 	}
 }
 
@@ -258,7 +258,7 @@ func (n noKeys) PayloadKey(string) (*audit.PayloadKey, error) { return nil, n.er
 
 // Without a key a WebSocket is refused, or goes on with a word in each record.
 func TestPayloadKeyFails(t *testing.T) {
-	s := openSocket(t, "ws", "", func(p *Proxy) { p.Payload, p.Keys = audit.PayloadFull, noKeys{} })
+	s := openSocket(t, "ws", "", func(p *Proxy) { p.Settings().Payload, p.Keys = audit.PayloadFull, noKeys{} })
 	frame := s.client.frame(frames.Text, "hello")
 	s.client.send(frame)
 	s.server.expect(frame)
@@ -269,7 +269,7 @@ func TestPayloadKeyFails(t *testing.T) {
 		}
 	}
 
-	h := newHub(t, "ws", "", func(p *Proxy) { p.Payload, p.Keys = audit.PayloadFull, noKeys{errDiskFull} })
+	h := newHub(t, "ws", "", func(p *Proxy) { p.Settings().Payload, p.Keys = audit.PayloadFull, noKeys{errDiskFull} })
 	c := h.dial()
 	send(t, c, upgradeRequest)
 	head, err := readRawHead(c)

@@ -53,7 +53,7 @@ func newLearner(t *testing.T, rules string, changes ...func(*Proxy)) *learner {
 	o := newHTTPOrigin(t, secure("valid"), http.NotFoundHandler())
 	l := &learner{t: t}
 	l.gateway = newGateway(t, o.addr, rules, func(p *Proxy) {
-		p.BypassPinned = true
+		p.Settings().BypassPinned = true
 		p.Trust = func() *chain.Trust { return cmp.Or(l.other.Load(), originPKI().trust) }
 		p.clock = func() time.Time { return time.Now().Add(time.Duration(l.past.Load())) }
 		for _, change := range changes {
@@ -215,7 +215,7 @@ func TestPinnedBypassECH(t *testing.T) {
 
 // By default it is recorded and counted, and that is all.
 func TestPinnedBlock(t *testing.T) {
-	l := newLearner(t, "", func(p *Proxy) { p.BypassPinned = false })
+	l := newLearner(t, "", func(p *Proxy) { p.Settings().BypassPinned = false })
 	l.trusting(one, otherName)
 	if e := l.rejections(2*pinFailures, one, originName, tlsPinned); !strings.Contains(e.Reason, fmt.Sprintf("rejection %d ", 2*pinFailures)) {
 		t.Errorf("%q", e.Reason)
@@ -276,7 +276,7 @@ func TestRejections(t *testing.T) {
 
 // Real clients that lack our root say so by an alert of their own.
 func TestRejectionsOfClients(t *testing.T) {
-	l := newLearner(t, "", func(p *Proxy) { p.BypassPinned = false })
+	l := newLearner(t, "", func(p *Proxy) { p.Settings().BypassPinned = false })
 	host, port, _ := net.SplitHostPort(l.addr)
 	url := "https://" + originName + ":" + port + "/"
 	for _, tt := range []struct {

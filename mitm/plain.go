@@ -15,7 +15,7 @@ import (
 // comes by CONNECT, and not this way.
 func (p *Proxy) ServePlain(w http.ResponseWriter, r *http.Request, dst []netip.AddrPort) {
 	p.init.Do(p.setUp)
-	f := &flow{proxy: p, ctx: r.Context(), id: newID(), server: dst[0], state: audit.StateInspected}
+	f := &flow{proxy: p, settings: p.settings(), ctx: r.Context(), id: newID(), server: dst[0], state: audit.StateInspected}
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	f.client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 	f.host = policy.NormalHost(r.Host)
@@ -34,7 +34,7 @@ func (p *Proxy) ServePlain(w http.ResponseWriter, r *http.Request, dst []netip.A
 		f.recordRefusal(head, http.StatusBadRequest, "upgrade without CONNECT")
 		return
 	}
-	if f.local = p.Local.is(f.host); f.local {
+	if f.local = f.settings.Local.is(f.host); f.local {
 		dst = nil // and nobody is dialled
 	}
 	for _, a := range dst {

@@ -60,64 +60,21 @@ type Proxy struct {
 	Rates *policy.Rates
 	// Audit takes the records. It must be set.
 	Audit audit.Sink
-	// Level is the least that is recorded; events below it are not made.
-	Level audit.Level
-	// Payload says what is recorded of the messages themselves. The zero value
-	// is nothing.
-	Payload audit.PayloadMode
-	// Keys makes the keys of sealed payloads. It must be set if Payload is
-	// audit.PayloadFull.
+	// Keys makes the keys of sealed payloads. It must be set if Settings
+	// ever has Payload audit.PayloadFull.
 	Keys KeySource
-	// Dialer opens connections to servers; it marks their sockets, so that they
-	// are not captured themselves. If nil, a zero net.Dialer.
-	Dialer *net.Dialer
 	// Trust returns what servers are verified by. It is called for each handshake,
 	// so that a reload reaches new connections; as long as it returns the same,
 	// sessions are resumed. It must be set and must not return nil.
 	Trust func() *chain.Trust
-	// BlockClientCert refuses servers that ask for a client certificate; by
-	// default their connections are bypassed, since nobody but the client can
-	// answer them.
-	BlockClientCert bool
-	// BypassPinned bypasses a name for a client that has rejected our certificate
-	// for it three times within an hour and never accepted it, while it accepts
-	// those for others; for an hour, or until the policy or what is trusted
-	// changes. It does not where a connection rule says inspect or block. By
-	// default such connections fail.
-	BypassPinned bool
-	// PassUnknownExtensions passes a WebSocket through unseen, as opaque, on
-	// which an extension other than permessage-deflate was agreed. By default
-	// its upgrade is refused.
-	PassUnknownExtensions bool
-	// HandshakeTimeout bounds each phase before the upgrade: the first bytes,
-	// either TLS handshake, a request head, the 101. If zero, 10 s.
-	HandshakeTimeout time.Duration
-	// MaxHalfOpen is how many connections may be waited for at once that have not
-	// sent their first request yet. One more ends the oldest of them. If zero, any
-	// number.
-	MaxHalfOpen int
-	// IdleTimeout ends upgraded connections on which no byte passed for so
-	// long. If zero, never.
-	IdleTimeout time.Duration
-	// Hold is the size of the largest message that is held whole, in bytes of
-	// inflated payload. If zero, 1 MiB. A larger one ends the connection with
-	// 1009, unless Stream is set.
-	Hold int64
-	// Stream lets messages over Hold pass in parts, as they are judged: a match
-	// of up to 4 KiB is found wherever it is, and the last byte of a message
-	// leaves after the verdict on all of it. A message that must not pass ends
-	// the connection, since a part of it has.
-	Stream bool
-	// MaxMessage is the size of the largest message that may pass with Stream,
-	// in bytes of inflated payload. A larger one ends the connection with 1009.
-	// If zero, 64 MiB.
-	MaxMessage int64
-	// MaxRatio is how many bytes a message over Hold and 1 MiB may inflate to for
-	// each byte of its payload. More end the connection with 1009. If zero, any
-	// number, which the format limits to 1032.
-	MaxRatio int64
-	// Local is a host that is the gateway itself. If nil, there is none.
-	Local *Local
+	// Settings returns what else is in force. It is called for each connection, which
+	// keeps what it got for its life, save where Settings says otherwise. If nil, or
+	// if it returns nil, the zero Settings.
+	Settings func() *Settings
+	// Handshake says whether one more TLS handshake may be done for a client: two
+	// in fact, and perhaps a leaf to mint. It is asked once the ClientHello has come,
+	// and not for connections that are bypassed or blocked. If nil, any number.
+	Handshake func(client netip.Addr) bool
 	// Stats counts what happens. If nil, nobody does.
 	Stats *Stats
 	// Tap sees what the WebSockets carry. If nil, nobody does.
@@ -131,31 +88,13 @@ type Proxy struct {
 	inForce atomic.Pointer[epoch] // what may be resumed
 
 	halfOpen waitingRoom
+	held     budget
 	pins     *pins // who accepts our certificates
 
 	closeWait, halfWait time.Duration // of the relay; tests shorten them
 	stall               time.Duration // of bodies; tests shorten it
-}
 
-func (p *Proxy) handshakeTimeout() time.Duration {
-	if p.HandshakeTimeout > 0 {
-		return p.HandshakeTimeout
-	}
-	return 10 * time.Second
-}
-
-func (p *Proxy) hold() int64 {
-	if p.Hold > 0 {
-		return p.Hold
-	}
-	return 1 << 20
-}
-
-func (p *Proxy) maxMessage() int64 {
-	if p.MaxMessage > 0 {
-		return p.MaxMessage
-	}
-	return 64 << 20
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // in place of the Dialer; tests set it
 }
 
 func (p *Proxy) log() *slog.Logger {
@@ -178,7 +117,8 @@ func (p *Proxy) setUp() {
 
 // ServeConn takes ownership of c, which was on its way to dst, and returns once
 // both sides are closed. When ctx is done, a WebSocket is closed with 1001 on
-// both sides; anything else is cut.
+// both sides; anything else is cut. With a [Drain] as the cause, that is when it
+// is the turn of this connection.
 func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 	f, err := p.accept(ctx, c, dst)
 	if err != nil {
@@ -200,11 +140,14 @@ func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 	}
 	head := first.head
 	if first.speech == speechTLS {
+		if err = f.affordTLS(); err != nil {
+			return
+		}
 		var origin *x509.Certificate
 		if !f.local { // or there is nobody to dial and to verify
 			origin, err = f.upstreamTLS(first.hello)
 		}
-		if errors.Is(err, errClientCert) && !p.BlockClientCert {
+		if errors.Is(err, errClientCert) && !f.settings.BlockClientCert {
 			err = f.bypass(nil, policy.Decision{Action: policy.Bypass, Rule: tlsClientCert})
 			return
 		} else if err != nil {

@@ -97,7 +97,7 @@ func (f *flow) requestEvent(head *requestHead, status int, reason string) audit.
 // that it may.
 func (f *flow) admit(h *requestHead) (status int, reason string) {
 	host := policy.NormalHost(h.host())
-	switch own := f.proxy.Local.is(host); {
+	switch own := f.settings.Local.is(host); {
 	case own != f.local:
 		// RFC 9110, Section 15.5.20: "the request was directed at a server that is
 		// unable or unwilling to produce an authoritative response". Nothing is

@@ -110,7 +110,7 @@ func (f *flow) rejected(err error) {
 	case closed:
 		says = "no alert"
 	}
-	learn := f.proxy.BypassPinned && f.learn && description != alertCertificateExpired
+	learn := f.settings.BypassPinned && f.learn && description != alertCertificateExpired
 	now := f.proxy.clock()
 	r := f.proxy.pins.failed(f.client.Addr(), f.sni, f.proxy.epoch(), now, learn)
 	switch {
@@ -152,7 +152,7 @@ func (r rejection) advice(sni string) (reason, text string) {
 // pinned returns until when this connection is bypassed because its client
 // rejects our certificate for the name; the zero time: it is not.
 func (f *flow) pinned() time.Time {
-	if !f.proxy.BypassPinned || !f.learn {
+	if !f.settings.BypassPinned || !f.learn {
 		return time.Time{}
 	}
 	return f.proxy.pins.bypassed(f.client.Addr(), f.sni, f.proxy.epoch(), f.proxy.clock())

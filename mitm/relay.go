@@ -25,6 +25,7 @@ type relay struct {
 	*flow
 	ws         *upgrade
 	directions [2]*direction // by frames.Direction
+	claims     claims
 
 	last    atomic.Int64 // when a byte passed, in Unix nanoseconds; only with an IdleTimeout
 	closing atomic.Bool  // nothing more is forwarded
@@ -54,7 +55,7 @@ func (f *flow) relay(ws *upgrade) error {
 	r.directions[frames.ToServer] = newDirection(r, frames.ToServer, &f.down, f.up)
 	r.directions[frames.ToClient] = newDirection(r, frames.ToClient, f.up, &f.down)
 	f.stopped = context.AfterFunc(f.ctx, r.drain)
-	if f.proxy.IdleTimeout > 0 {
+	if f.settings.IdleTimeout > 0 {
 		defer r.watchIdle()()
 	}
 
@@ -109,6 +110,7 @@ func (r *relay) shut(e ending, toClient, toServer frames.Code, reason string) {
 	r.once.Do(func() {
 		r.endedBy(e)
 		r.closing.Store(true)
+		r.proxy.held.cancel(&r.claims)
 		soon := time.Now().Add(r.proxy.closeWait)
 		r.down.wire.SetDeadline(soon)
 		r.up.wire.SetDeadline(soon)
@@ -175,7 +177,7 @@ func (r *relay) offend(dir frames.Direction, e ending, reason string) {
 
 // watchIdle ends the WebSocket when no byte passes for IdleTimeout.
 func (r *relay) watchIdle() (stop func()) {
-	limit := r.proxy.IdleTimeout
+	limit := r.settings.IdleTimeout
 	r.last.Store(time.Now().UnixNano())
 	var t *time.Timer
 	var mu sync.Mutex
@@ -184,8 +186,17 @@ func (r *relay) watchIdle() (stop func()) {
 	t = time.AfterFunc(limit, func() {
 		mu.Lock()
 		defer mu.Unlock()
-		if left := limit - time.Since(time.Unix(0, r.last.Load())); left > 0 {
+		silent := time.Since(time.Unix(0, r.last.Load()))
+		if left := limit - silent; left > 0 {
 			t.Reset(left)
+			return
+		}
+		switch now := r.proxy.settings().IdleTimeout; {
+		case now == 0:
+			t.Reset(limit) // and then see again
+			return
+		case now > silent:
+			t.Reset(now - silent)
 			return
 		}
 		r.shut(ending{code: frames.GoingAway, reason: "idle timeout", action: "close"},
@@ -207,6 +218,7 @@ func (r *relay) finished(d *direction, err error) {
 		// One side broke, and so does the other.
 		r.endedBy(ending{dir: d.dir.String(), code: frames.AbnormalClosure, reason: plainError(err)})
 		r.closing.Store(true)
+		r.proxy.held.cancel(&r.claims)
 		if wasReset(err) {
 			r.broken.Store(true)
 		}

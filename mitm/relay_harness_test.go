@@ -98,7 +98,12 @@ func newHubWith(t testing.TB, scheme, answer, rules string, adjust ...func(*Prox
 // open opens another WebSocket through the gateway.
 func (h *hub) open() *socket {
 	h.t.Helper()
-	tcp := h.dial()
+	return h.openOn(h.dial())
+}
+
+// openOn opens a WebSocket on a connection to the gateway.
+func (h *hub) openOn(tcp *net.TCPConn) *socket {
+	h.t.Helper()
 	client := &peer{Conn: tcp, tcp: tcp, dir: frames.ToServer, t: h.t}
 	if h.client != nil {
 		client.Conn = tls.Client(tcp, h.client)

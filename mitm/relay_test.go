@@ -127,7 +127,7 @@ func readFrames(c io.Reader, n int) (list []string, err error) {
 func TestRelayByteForByte(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
 		const hold = 300_000
-		s := openSocket(t, scheme, "", func(p *Proxy) { p.Hold = hold })
+		s := openSocket(t, scheme, "", func(p *Proxy) { p.Settings().Hold = hold })
 		var streams [2]*stream
 		var moving sync.WaitGroup
 		for dir := range frames.Direction(2) {
@@ -221,7 +221,7 @@ func TestRelayRealTraffic(t *testing.T) {
 		}
 		t.Run(set, func(t *testing.T) {
 			t.Parallel()
-			s := openSocket(t, "wss", "", func(p *Proxy) { p.Hold = 16 << 20 })
+			s := openSocket(t, "wss", "", func(p *Proxy) { p.Settings().Hold = 16 << 20 })
 			var moving sync.WaitGroup
 			for dir := range frames.Direction(2) {
 				from, to := s.sides(dir)
@@ -336,7 +336,7 @@ func TestRelayLevels(t *testing.T) {
 		0: {1, 0}, audit.Frames: {1, 4}, audit.Messages: {1, 0}, audit.Violations: {0, 0}, audit.Connections: {0, 0},
 	} {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {
-			s := openSocket(t, "ws", "", func(p *Proxy) { p.Level = level })
+			s := openSocket(t, "ws", "", func(p *Proxy) { p.Settings().Level = level })
 			s.client.send(s.client.frame(frames.Text, "m") + s.client.frame(frames.Ping, "") + s.client.frame(frames.Pong, ""))
 			s.server.expect(s.client.frame(frames.Text, "m") + s.client.frame(frames.Ping, "") + s.client.frame(frames.Pong, ""))
 			checkEnd(t, s.finish(), audit.StateInspected, tallyOf("m"), tallyOf())

@@ -47,6 +47,14 @@ func (p *Proxy) epoch() *epoch {
 	}
 }
 
+// Shed drops the sessions with servers, when memory is short: the next handshakes
+// with them are full ones. Clients keep theirs, of which we have the keys only.
+func (p *Proxy) Shed() {
+	if e := p.inForce.Load(); e != nil {
+		p.inForce.CompareAndSwap(e, &epoch{e.version, e.trust, e.tickets, tls.NewLRUClientSessionCache(maxSessions)})
+	}
+}
+
 // serverSessions are the sessions with one server under one name, in a cache
 // that is shared. What is kept bears the time at which the first thing ends that
 // the verification rested on, after which there is nothing to resume.

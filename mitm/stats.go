@@ -41,7 +41,7 @@ var (
 	hitKinds = [...]string{hitEnforced: "enforce", hitShadow: "shadow", hitConnection: "connection"}
 
 	tlsReasons = [...]string{
-		tlsClientHello, tlsUnreachable, tlsClientCert, tlsServer, tlsLeaf, tlsClient,
+		tlsClientHello, tlsUnreachable, tlsClientCert, tlsServer, tlsLeaf, tlsRate, tlsClient,
 		tlsRejected, tlsNoCA, tlsPinned, tlsClock, tlsECH,
 	}
 )

@@ -27,6 +27,7 @@ type Histogram struct {
 // A Snapshot is what Stats has counted. Counts go on while it is made: one of
 // several may have a connection that another lacks.
 type Snapshot struct {
+	Held       Held        // of messages
 	Opened     int64       // connections
 	Closed     []Count     // connections, by ledger state
 	Live       int64       // connections
@@ -51,6 +52,7 @@ func (p *Proxy) Snapshot() Snapshot {
 		x.Closed = append(x.Closed, Count{[]string{state}, s.closed[i].Load()})
 		x.Live -= x.Closed[i].N
 	}
+	x.Held = p.held.snapshot(p.settings().HeldMemory)
 	x.Opened = s.opened.Load()
 	x.Live += x.Opened
 	x.HalfOpen = int64(p.halfOpen.count())

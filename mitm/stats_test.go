@@ -19,7 +19,7 @@ import (
 // called at the end of every gateway of the tests, when nothing is left of it.
 func (g *gateway) reconcile(t testing.TB) {
 	t.Helper()
-	if g.Level != audit.Frames {
+	if g.Settings().Level != audit.Frames {
 		return
 	}
 	x := g.Snapshot()
@@ -205,7 +205,7 @@ action = "log"
 // A message over the hold is held until it begins to pass, and no part of it after
 // that, whether it comes in fragments or in one frame.
 func TestStatsOfStream(t *testing.T) {
-	s := openSocket(t, "ws", "", func(p *Proxy) { p.Hold, p.Stream = 1000, true })
+	s := openSocket(t, "ws", "", func(p *Proxy) { p.Settings().Hold, p.Settings().Stream = 1000, true })
 	whole := s.client.part(frames.Text, strings.Repeat("x", 600)) + frameOf(s.client.dir, false, frames.Continuation, strings.Repeat("y", 6000)) +
 		frameOf(s.client.dir, true, frames.Continuation, "end")
 	for range 2 {
@@ -234,7 +234,7 @@ func TestStatsOfStream(t *testing.T) {
 // Whatever peers call themselves and each other, the counts have the same labels
 // as before.
 func TestStatsAreBounded(t *testing.T) {
-	h := newHub(t, "ws", statsRules, func(p *Proxy) { p.HandshakeTimeout = 50 * time.Millisecond })
+	h := newHub(t, "ws", statsRules, func(p *Proxy) { p.Settings().HandshakeTimeout = 50 * time.Millisecond })
 	labels := func() string {
 		x := h.Snapshot()
 		var b strings.Builder

@@ -167,7 +167,7 @@ func (p *pass) ended(v policy.Verdict, reason string) {
 	e := p.event(audit.WSMessage)
 	*e.Msg = s.message
 	e.Msg.SHA256 = sum
-	if d.relay.proxy.Payload != audit.PayloadNone {
+	if p.settings.Payload != audit.PayloadNone {
 		e.Msg.Omitted = audit.OmittedStreamed
 	}
 	e.Rules, e.Shadow, e.Action = v.Rules, v.Shadow, v.Action.String()

@@ -26,10 +26,10 @@ func TestStreamMaxMessage(t *testing.T) {
 	fragments := func(p *peer, _ *deflater, n int) string {
 		return p.part(frames.Binary, text[:2000]) + p.part(frames.Continuation, "") + p.part(frames.Continuation, text[2000:n]) + p.frame(frames.Continuation, "")
 	}
-	stream := func(p *Proxy) { streaming(p); p.MaxMessage = limit }
-	below := func(p *Proxy) { streaming(p); p.Hold, p.MaxMessage = limit, 1 }
-	block := func(p *Proxy) { p.Hold, p.MaxMessage = limit, 1<<20 }
-	ratio := func(p *Proxy) { streaming(p); p.MaxRatio = 100 }
+	stream := func(p *Proxy) { streaming(p); p.Settings().MaxMessage = limit }
+	below := func(p *Proxy) { streaming(p); p.Settings().Hold, p.Settings().MaxMessage = limit, 1 }
+	block := func(p *Proxy) { p.Settings().Hold, p.Settings().MaxMessage = limit, 1<<20 }
+	ratio := func(p *Proxy) { streaming(p); p.Settings().MaxRatio = 100 }
 	for _, c := range []struct {
 		name    string
 		adjust  func(*Proxy)
@@ -54,7 +54,7 @@ func TestStreamMaxMessage(t *testing.T) {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
 					s := openStreaming(t, "ws", "", takeover, func(p *Proxy) {
-						p.Stream = false
+						p.Settings().Stream = false
 						c.adjust(p)
 						p.closeWait = 2 * patience
 					})
@@ -137,7 +137,7 @@ func TestStreamEndsWithin(t *testing.T) {
 			from.expectClose(frames.GoingAway, "")
 			to.expectGone(inside, frames.GoingAway, "")
 		}},
-		{"idle", func(p *Proxy) { p.IdleTimeout = time.Second }, audit.StateInspected,
+		{"idle", func(p *Proxy) { p.Settings().IdleTimeout = time.Second }, audit.StateInspected,
 			func(t *testing.T, s *socket, from, to *peer, inside bool) {
 				from.expectClose(frames.GoingAway, "")
 				to.expectGone(inside, frames.GoingAway, "")

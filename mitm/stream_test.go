@@ -15,7 +15,7 @@ import (
 )
 
 // streaming takes all messages over 1000 bytes in parts.
-func streaming(p *Proxy) { p.Stream, p.Hold = true, 1000 }
+func streaming(p *Proxy) { p.Settings().Stream, p.Settings().Hold = true, 1000 }
 
 // openStreaming opens a WebSocket on which messages over 1000 bytes are taken in
 // parts and permessage-deflate was agreed on.

@@ -43,7 +43,7 @@ func (s *seen) Close() { s.closed++ }
 func TestTap(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
 		var tap seen
-		s := openSocket(t, scheme, redactRules, func(p *Proxy) { p.Tap, p.Hold, p.Stream = &tap, 64<<10, true })
+		s := openSocket(t, scheme, redactRules, func(p *Proxy) { p.Tap, p.Settings().Hold, p.Settings().Stream = &tap, 64<<10, true })
 		var sent [2]string
 		for dir := range frames.Direction(2) {
 			from, to := s.sides(dir)

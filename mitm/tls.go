@@ -26,6 +26,7 @@ const (
 	tlsClientCert  = "server-client-cert" // asks for a client certificate
 	tlsServer      = "server-handshake"   // anything else on the server's leg
 	tlsLeaf        = "leaf"               // no leaf could be made
+	tlsRate        = "client-rate"        // the client has had too many handshakes
 	tlsClient      = "client-handshake"   // on the client's leg, but for what rejected says
 )
 
@@ -54,6 +55,22 @@ func (f *flow) tlsFail(reason string, err error) {
 	f.proxy.Stats.fail(reason)
 }
 
+var errRate = errors.New("too many TLS handshakes of this client, limits.client_handshakes")
+
+// affordTLS refuses a client that has had its share of handshakes. "internal_error:
+// An internal error unrelated to the peer or the correctness of the protocol (such as
+// a memory allocation failure) makes it impossible to continue" (RFC 8446, Section
+// 6.2) is the one alert that does not blame what the client has sent, and after
+// which it may come again as it is.
+func (f *flow) affordTLS() error {
+	if ask := f.proxy.Handshake; ask == nil || ask(f.client.Addr()) {
+		return nil
+	}
+	f.tlsFail(tlsRate, errRate)
+	f.alert(alertInternalError)
+	return errRate
+}
+
 // errClientCert says that the server asks for a client certificate.
 var errClientCert = errors.New("the server asks for a client certificate")
 
@@ -75,7 +92,7 @@ func (f *flow) upstreamTLS(hello *tls.ClientHelloInfo) (*x509.Certificate, error
 		f.phase()
 		return f.origin, nil
 	}
-	if errors.Is(err, errClientCert) && !f.proxy.BlockClientCert {
+	if errors.Is(err, errClientCert) && !f.settings.BlockClientCert {
 		f.reason = tlsClientCert + ": " + err.Error() + ", which nobody but the client has"
 		f.markECH()
 		return nil, err
@@ -121,7 +138,7 @@ func (f *flow) dialTLS(ctx context.Context) (*leg, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.proxy.handshakeTimeout())
+	ctx, cancel := context.WithTimeout(ctx, f.settings.handshakeTimeout())
 	defer cancel()
 	l := &leg{wire: w, tls: tls.Client(w, f.serverTLSConfig(f.proxy.epoch()))}
 	err = l.tls.HandshakeContext(ctx)
@@ -166,7 +183,7 @@ func (f *flow) leaf(origin *x509.Certificate, hello *tls.ClientHelloInfo) (*tls.
 	var leaf *tls.Certificate
 	var err error
 	if f.local {
-		leaf, err = f.proxy.Local.Leaf(f.ctx, hello)
+		leaf, err = f.settings.Local.Leaf(f.ctx, hello)
 	} else {
 		leaf, err = f.proxy.Certs.Leaf(f.ctx, f.sni, origin, hello)
 	}

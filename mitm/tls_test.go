@@ -274,7 +274,7 @@ func TestClientCertificate(t *testing.T) {
 				t.Errorf("%d leaves were asked for", n)
 			}
 
-			g = newGateway(t, o.addr, "", func(p *Proxy) { p.BlockClientCert = true })
+			g = newGateway(t, o.addr, "", func(p *Proxy) { p.Settings().BlockClientCert = true })
 			err := tls.Client(g.dial(), g.trust(originName)).Handshake()
 			if want := tls.AlertError(alertAccessDenied); err == nil || !strings.Contains(err.Error(), want.Error()) {
 				t.Errorf("client: %v, want alert %v", err, want)

@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -107,4 +108,31 @@ func TestAuditFailsAtAccept(t *testing.T) {
 	if d := h.destinations(); len(d) > 0 {
 		t.Errorf("connected to %v", d)
 	}
+}
+
+// A WebSocket whose opening cannot be recorded is refused, with an answer that a
+// browser can show.
+func TestAuditFailsAtUpgrade(t *testing.T) {
+	schemes(t, func(t *testing.T, scheme string) {
+		h := newHub(t, scheme, "", func(p *Proxy) {
+			f := &failOnce{Sink: p.Audit}
+			f.left.Store(2) // the first is conn.open
+			p.Audit = f
+		})
+		var client net.Conn = h.dial()
+		if scheme == "wss" {
+			client = tls.Client(client, h.client)
+		}
+		send(t, client, upgradeRequest)
+		if got := readAll(t, client); !strings.HasPrefix(got, "HTTP/1.1 503 ") {
+			t.Errorf("answered %q", got)
+		}
+		client.Close()
+		if e := h.ended(1); e.State != audit.StateFailed || !strings.Contains(e.Reason, errDiskFull.Error()) {
+			t.Errorf("ended as %s: %s", e.State, e.Reason)
+		}
+		if n := len(h.ledger.of(audit.WSOpen)); n != 0 {
+			t.Errorf("%d records of ws.open", n)
+		}
+	})
 }

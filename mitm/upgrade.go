@@ -143,7 +143,7 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 	deflate, err := frames.Agree(head.values("Sec-WebSocket-Extensions"), answer.values("Sec-WebSocket-Extensions"))
 	var unknown *frames.UnknownExtensionError
 	opaque := ""
-	if errors.As(err, &unknown) && f.proxy.PassUnknownExtensions {
+	if errors.As(err, &unknown) && f.settings.PassUnknownExtensions {
 		opaque = err.Error()
 	} else if err != nil {
 		// An extension that is not understood leaves nothing to be judged.
@@ -160,7 +160,7 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 		Origin: strings.Clone(origin), Subprotocol: strings.Clone(protocol),
 		Conn: f.id, Rates: f.proxy.Rates,
 	}, deflate, opaque, nil, nil}
-	if f.proxy.Payload == audit.PayloadFull && f.proxy.Level != audit.Connections && opaque == "" {
+	if s := f.proxy.settings(); s.Payload == audit.PayloadFull && s.Level != audit.Connections && opaque == "" {
 		if ws.key, err = f.proxy.Keys.PayloadKey(f.id); err != nil {
 			f.refuse(head, 503, "the WebSocket cannot be recorded")
 			return nil, fmt.Errorf("audit log: %w", err)
@@ -169,6 +169,7 @@ func (f *flow) upgrade(head *requestHead) (*upgrade, error) {
 	e := f.event(audit.WSOpen)
 	e.Path, e.Subprotocol, e.Code = ws.Path, ws.Subprotocol, 101
 	if err := f.record(e); err != nil {
+		f.refuse(head, 503, "the WebSocket cannot be recorded")
 		return nil, err
 	}
 	if _, err = f.down.Write(answer.raw); err != nil {

@@ -367,7 +367,7 @@ func TestUpgradeNoServer(t *testing.T) {
 // A server that does not answer has as long as any phase.
 func TestUpgradeTimeout(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
-		s := newStage(t, scheme, func(p *Proxy) { p.HandshakeTimeout = 200 * time.Millisecond })
+		s := newStage(t, scheme, func(p *Proxy) { p.Settings().HandshakeTimeout = 200 * time.Millisecond })
 		client, _ := s.ask(upgradeRequest)
 		client.expectAnswer(502)
 		client.Close()

@@ -56,7 +56,7 @@ func lengthen(p *peer, length string) string {
 // before it in the same bytes has arrived, and nothing of it or after it.
 func TestViolations(t *testing.T) {
 	schemes(t, func(t *testing.T, scheme string) {
-		h := newHub(t, scheme, "", func(p *Proxy) { p.Hold = 1024 })
+		h := newHub(t, scheme, "", func(p *Proxy) { p.Settings().Hold = 1024 })
 		ended := 0
 		for dir := range frames.Direction(2) {
 			for _, v := range violations {
@@ -121,7 +121,7 @@ func TestHold(t *testing.T) {
 	const hold = 200_000
 	whole := strings.Repeat("x", hold)
 	for dir := range frames.Direction(2) {
-		s := openSocket(t, "wss", "", func(p *Proxy) { p.Hold = hold })
+		s := openSocket(t, "wss", "", func(p *Proxy) { p.Settings().Hold = hold })
 		from, to := s.sides(dir)
 		for _, m := range []string{
 			from.frame(frames.Text, whole),

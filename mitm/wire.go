@@ -22,7 +22,7 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 //
 // The reading fields belong to the goroutine that reads.
 type wire struct {
-	*net.TCPConn
+	tcpConn
 	raw   syscall.RawConn
 	ready func(fd uintptr) bool // fillOnce, bound once
 
@@ -42,12 +42,20 @@ type wire struct {
 	broken error // of a write, of which a part may have been sent: nothing can follow it
 }
 
-func newWire(c *net.TCPConn) (*wire, error) {
+// A tcpConn is a *net.TCPConn, or in a test something that waits in virtual time.
+type tcpConn interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+	SetLinger(sec int) error
+}
+
+func newWire(c tcpConn) (*wire, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{TCPConn: c, raw: raw}
+	w := &wire{tcpConn: c, raw: raw}
 	w.ready = w.fillOnce
 	return w, nil
 }
@@ -184,12 +192,12 @@ func (w *wire) send() error {
 
 func (w *wire) write(p []byte) (n int, err error) {
 	if w.broken == nil {
-		n, w.broken = w.TCPConn.Write(p)
+		n, w.broken = w.tcpConn.Write(p)
 	}
 	return n, w.broken
 }
 
-// ReadFrom and WriteTo hide those of TCPConn, which would pass by what was
+// ReadFrom and WriteTo hide those of a TCPConn, which would pass by what was
 // read ahead and gathered.
 func (w *wire) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{w}, r)

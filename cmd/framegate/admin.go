@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"framegate/intercept"
@@ -20,8 +21,11 @@ import (
 // the process serves, /readyz whether it would take a new connection, /metrics has
 // the numbers, /ca/ is the onboarding page.
 type admin struct {
-	ln     net.Listener
-	server *http.Server
+	ln      net.Listener
+	server  *http.Server
+	ready   func() error
+	metrics http.Handler
+	handler atomic.Pointer[http.Handler]
 }
 
 // newAdmin serves on ln, which it closes; nil: there is none. With profile it
@@ -30,18 +34,34 @@ func newAdmin(ln net.Listener, ready func() error, page *onboarding.Page, metric
 	if ln == nil {
 		return nil
 	}
-	_, isUnix := ln.Addr().(*net.UnixAddr)
+	a := &admin{ln: ln, ready: ready, metrics: metrics}
+	a.show(page, profile)
+	a.server = &http.Server{
+		Handler: a, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+	return a
+}
+
+// ServeHTTP implements [http.Handler].
+func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	(*a.handler.Load()).ServeHTTP(w, r)
+}
+
+// show has another page, and profiles or none, from the next request on.
+func (a *admin) show(page *onboarding.Page, profile bool) {
+	_, isUnix := a.ln.Addr().(*net.UnixAddr)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		if err := a.ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
 	})
 	mux.Handle("/ca/", page.Under("/ca/"))
-	mux.Handle("GET /metrics", metrics)
+	mux.Handle("GET /metrics", a.metrics)
 	var handler http.Handler = mux
 	switch {
 	case !isUnix:
@@ -49,10 +69,7 @@ func newAdmin(ln net.Listener, ready func() error, page *onboarding.Page, metric
 	case profile:
 		profiles(mux)
 	}
-	return &admin{ln, &http.Server{
-		Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
-	}}
+	a.handler.Store(&handler)
 }
 
 // listenAdmin listens on addr, host:port or unix:PATH.
@@ -82,6 +99,16 @@ func (a *admin) serve() {
 				slog.Error("the admin port failed", "err", err)
 			}
 		}()
+	}
+}
+
+// finish ends the port once the requests have been answered that it has.
+func (a *admin) finish() {
+	if a != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		a.server.Shutdown(ctx)
+		a.close()
 	}
 }
 

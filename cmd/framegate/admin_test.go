@@ -19,7 +19,7 @@ import (
 func serveAdmin(t *testing.T, ln net.Listener, profile bool) func(host, path string) (int, string) {
 	t.Helper()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "numbers") })
-	a := newAdmin(ln, func() error { return errTooMany }, &onboarding.Page{Host: "framegate.internal"}, metrics, profile)
+	a := newAdmin(ln, func() error { return refusals[refuseConnections].err }, &onboarding.Page{Host: "framegate.internal"}, metrics, profile)
 	a.serve()
 	t.Cleanup(a.close)
 	client := &http.Client{Transport: &http.Transport{
@@ -142,7 +142,7 @@ func TestAdminWarning(t *testing.T) {
 		}
 		var b bytes.Buffer
 		gw := &gateway{config: defaultConfig(), console: slog.New(slog.NewTextHandler(&b, nil))}
-		gw.page = gw.newPage()
+		gw.page = gw.newPage(gw.config.Admin.Onboarding)
 		gw.newAdmin(ln).close()
 		if got := strings.Contains(b.String(), "can be reached from other machines"); got != want {
 			t.Errorf("%s: %q", addr, &b)

@@ -22,11 +22,11 @@ func (l *loadedAuthority) Leaf(ctx context.Context, name string, origin *x509.Ce
 	return l.Load().Leaf(ctx, name, origin, hello)
 }
 
-// caOptions is how the gateway opens its authority.
-func (gw *gateway) caOptions() ca.Options {
+// caOptions is how the gateway opens the authority of a configuration.
+func (gw *gateway) caOptions(c *config) ca.Options {
 	return ca.Options{
-		LeafValidity: gw.config.CA.LeafValidity,
-		Passphrase:   gw.config.caPassphrase(),
+		LeafValidity: c.CA.LeafValidity,
+		Passphrase:   c.caPassphrase(),
 		Issued:       gw.issued,
 	}
 }
@@ -46,11 +46,11 @@ func (gw *gateway) issued(i *ca.Issuance) error {
 	return gw.log.Record(e)
 }
 
-// reloadAuthority reads the authority anew. One with a fault changes nothing;
-// one that is the same keeps its leaves.
-func (gw *gateway) reloadAuthority() {
+// takeAuthority puts an authority in force that was read anew. One with a fault,
+// which err says, changes nothing; one that is the same keeps its leaves, unless
+// it is to issue them in another way.
+func (gw *gateway) takeAuthority(a *ca.Authority, err error, otherwise bool) {
 	old := gw.authority.Load()
-	a, err := ca.Load(gw.config.CA.Dir, gw.caOptions())
 	if err != nil {
 		gw.console.Error("authority rejected, the one in force stays", "authority", old.Version()[:12], "err", err)
 		gw.log.Record(gw.policy.event(audit.CAReject, err.Error()))
@@ -59,6 +59,9 @@ func (gw *gateway) reloadAuthority() {
 	}
 	if a.Version() == old.Version() {
 		gw.counts.authority.unchanged.Add(1)
+		if otherwise {
+			gw.authority.Store(a)
+		}
 	} else {
 		gw.counts.authority.loaded.Add(1)
 		gw.authority.Store(a)

@@ -49,7 +49,7 @@ func TestIssuedIsRecorded(t *testing.T) {
 	if gw.log, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "log"), Level: audit.Connections, OnFailure: "block"}); err != nil {
 		t.Fatal(err)
 	}
-	o := gw.caOptions()
+	o := gw.caOptions(gw.config)
 	o.ExcludeDNS = []string{"bank.example"}
 	a, err := ca.Create(gw.config.CA.Dir, o)
 	if err != nil {
@@ -65,16 +65,20 @@ func TestIssuedIsRecorded(t *testing.T) {
 	if _, err := gw.authority.Leaf(t.Context(), "www.bank.example", origin, nil); err == nil || errors.Is(err, ca.ErrConstraint) {
 		t.Errorf("a name that the server has no certificate for: %v", err)
 	}
+	reload := func() {
+		a, err := ca.Load(gw.config.CA.Dir, gw.caOptions(gw.config))
+		gw.takeAuthority(a, err, false)
+	}
 	// What has not changed is not taken for new.
 	before := gw.authority.Load()
-	gw.reloadAuthority()
+	reload()
 	if gw.authority.Load() != before {
 		t.Error("a reload of the same authority threw its leaves away")
 	}
 	if _, err := ca.Rotate(gw.config.CA.Dir, ca.Options{}, ""); err != nil {
 		t.Fatal(err)
 	}
-	gw.reloadAuthority()
+	reload()
 	if gw.authority.Load() == before {
 		t.Fatal("the new authority is not in force")
 	}
@@ -86,7 +90,7 @@ func TestIssuedIsRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := gw.authority.Load()
-	gw.reloadAuthority()
+	reload()
 	if gw.authority.Load() != in {
 		t.Error("an authority that others can read is in force")
 	}

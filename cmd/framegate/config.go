@@ -44,8 +44,15 @@ type config struct {
 		HandshakeTimeout time.Duration
 		IdleTimeout      time.Duration // 0: never
 		DrainTimeout     time.Duration // from SIGTERM to Close 1001; 0: at once
+		DrainSpread      time.Duration // from the first of those to the last; 0: at once
+		HandoverTimeout  time.Duration // as DrainTimeout, after an upgrade; 0: DrainTimeout
 		MaxConnections   int           // 0: from the file limit
 		Memory           int           // percent; above it new connections are refused
+
+		// Of one client, an IPv4 address or an IPv6 network of 64 bits. 0: no limit.
+		ClientConnections int       // at once
+		ClientRate        rateLimit // new connections
+		ClientHandshakes  rateLimit // TLS handshakes
 	}
 	Policy struct {
 		Files  []string // glob patterns
@@ -102,6 +109,7 @@ func defaultConfig() *config {
 	c.Limits.UnknownExtension = "block"
 	c.Limits.HandshakeTimeout = 10 * time.Second
 	c.Limits.DrainTimeout = 30 * time.Second
+	c.Limits.DrainSpread = 10 * time.Second
 	c.Limits.Memory = 75
 	c.Policy.Files = []string{"/etc/framegate/policy.d/*.toml"}
 	c.Audit.Dir = "/var/lib/framegate/audit"
@@ -116,68 +124,74 @@ func defaultConfig() *config {
 	return c
 }
 
-// A field binds one key of the file to its place in a config. set takes the
-// value as package toml decodes it; each error says what was expected.
+// A field binds one key of the file to its place in a config, and says when a
+// reload brings a change of it to bear.
 type field struct {
 	key string
-	set func(v any) []error
+	binding
+	effect effect
 }
 
 // fields is the contract of framegate.toml.
 func (c *config) fields() []field {
 	return []field{
-		{"intercept.mode", one(&c.Intercept.Mode, choice("redirect", "tproxy"))},
-		{"intercept.listen", many(&c.Intercept.Listen, 1, listenAddress)},
-		{"intercept.explicit", one(&c.Intercept.Explicit, optional(listenAddress))},
-		{"intercept.ports", many(&c.Intercept.Ports, 1, port)},
-		{"intercept.interfaces", many(&c.Intercept.Interfaces, 0, interfaceName)},
-		{"intercept.exclude", many(&c.Intercept.Exclude, 0, prefix)},
-		{"intercept.mark", one(&c.Intercept.Mark, mark)},
-		{"intercept.quic", one(&c.Intercept.QUIC, choice("block", "allow"))},
+		{"intercept.mode", one(&c.Intercept.Mode, choice("redirect", "tproxy")), atRestart},
+		{"intercept.listen", many(&c.Intercept.Listen, 1, listenAddress), live},
+		{"intercept.explicit", one(&c.Intercept.Explicit, optional(listenAddress)), live},
+		{"intercept.ports", many(&c.Intercept.Ports, 1, port), live},
+		{"intercept.interfaces", many(&c.Intercept.Interfaces, 0, interfaceName), atRules},
+		{"intercept.exclude", many(&c.Intercept.Exclude, 0, prefix), atRules},
+		{"intercept.mark", one(&c.Intercept.Mark, mark), live},
+		{"intercept.quic", one(&c.Intercept.QUIC, choice("block", "allow")), atRules},
 
-		{"ca.dir", one(&c.CA.Dir, path)},
-		{"ca.leaf_validity", one(&c.CA.LeafValidity, leafValidity)},
-		{"ca.passphrase_file", one(&c.CA.PassphraseFile, optional(path))},
+		{"ca.dir", one(&c.CA.Dir, path), fresh},
+		{"ca.leaf_validity", one(&c.CA.LeafValidity, leafValidity), fresh},
+		{"ca.passphrase_file", one(&c.CA.PassphraseFile, optional(path)), fresh},
 
-		{"tls.upstream_roots", many(&c.TLS.UpstreamRoots, 0, path)},
-		{"tls.crls", many(&c.TLS.CRLs, 0, path)},
-		{"tls.revocation", one(&c.TLS.Revocation, choice("staple", "require"))},
-		{"tls.client_cert", one(&c.TLS.ClientCert, choice("bypass", "block"))},
-		{"tls.pinned", one(&c.TLS.Pinned, choice("block", "bypass"))},
+		{"tls.upstream_roots", many(&c.TLS.UpstreamRoots, 0, path), fresh},
+		{"tls.crls", many(&c.TLS.CRLs, 0, path), fresh},
+		{"tls.revocation", one(&c.TLS.Revocation, choice("staple", "require")), fresh},
+		{"tls.client_cert", one(&c.TLS.ClientCert, choice("bypass", "block")), fresh},
+		{"tls.pinned", one(&c.TLS.Pinned, choice("block", "bypass")), fresh},
 
-		{"limits.hold", one(&c.Limits.Hold, size)},
-		{"limits.oversize", one(&c.Limits.Oversize, choice("block", "stream"))},
-		{"limits.max_message", one(&c.Limits.MaxMessage, size)},
-		{"limits.max_ratio", one(&c.Limits.MaxRatio, ratio)},
-		{"limits.unknown_extension", one(&c.Limits.UnknownExtension, choice("block", "opaque"))},
-		{"limits.handshake_timeout", one(&c.Limits.HandshakeTimeout, positiveDuration)},
-		{"limits.idle_timeout", one(&c.Limits.IdleTimeout, duration)},
-		{"limits.drain_timeout", one(&c.Limits.DrainTimeout, duration)},
-		{"limits.max_connections", one(&c.Limits.MaxConnections, count)},
-		{"limits.memory", one(&c.Limits.Memory, percent)},
+		{"limits.hold", one(&c.Limits.Hold, size), fresh},
+		{"limits.oversize", one(&c.Limits.Oversize, choice("block", "stream")), fresh},
+		{"limits.max_message", one(&c.Limits.MaxMessage, size), fresh},
+		{"limits.max_ratio", one(&c.Limits.MaxRatio, ratio), fresh},
+		{"limits.unknown_extension", one(&c.Limits.UnknownExtension, choice("block", "opaque")), fresh},
+		{"limits.handshake_timeout", one(&c.Limits.HandshakeTimeout, positiveDuration), fresh},
+		{"limits.idle_timeout", one(&c.Limits.IdleTimeout, duration), fresh},
+		{"limits.drain_timeout", one(&c.Limits.DrainTimeout, duration), live},
+		{"limits.drain_spread", one(&c.Limits.DrainSpread, duration), live},
+		{"limits.handover_timeout", one(&c.Limits.HandoverTimeout, duration), live},
+		{"limits.max_connections", one(&c.Limits.MaxConnections, count), fresh},
+		{"limits.memory", one(&c.Limits.Memory, percent), fresh},
+		{"limits.client_connections", one(&c.Limits.ClientConnections, count), fresh},
+		{"limits.client_rate", one(&c.Limits.ClientRate, perTime), fresh},
+		{"limits.client_handshakes", one(&c.Limits.ClientHandshakes, perTime), fresh},
 
-		{"policy.files", many(&c.Policy.Files, 0, globPattern)},
+		{"policy.files", many(&c.Policy.Files, 0, globPattern), live},
 
-		{"audit.dir", one(&c.Audit.Dir, path)},
-		{"audit.level", one(&c.Audit.Level, choice("connections", "violations", "messages", "frames"))},
-		{"audit.payload", one(&c.Audit.Payload, choice("none", "redacted", "full"))},
-		{"audit.payload_recipients", many(&c.Audit.Recipients, 0, recipient)},
-		{"audit.on_failure", one(&c.Audit.OnFailure, choice("block", "gap"))},
-		{"audit.keep", one(&c.Audit.Keep, keepTime)},
-		{"audit.max_size", one(&c.Audit.MaxSize, logSize)},
-		{"audit.pcap_dir", one(&c.Audit.PcapDir, optional(path))},
-		{"audit.pcap_max_size", one(&c.Audit.PcapMaxSize, packetsSize)},
-		{"audit.checkpoint_to", many(&c.Ship.CheckpointTo, 0, parsed(ship.ParseCheckpointTarget))},
-		{"audit.checkpoint_every", one(&c.Ship.CheckpointEvery, positiveDuration)},
-		{"audit.witness_keys", many(&c.Ship.Witnesses, 0, parsed(audit.ParseWitness))},
-		{"audit.ship", many(&c.Ship.To, 0, parsed(ship.ParseRecordTarget))},
-		{"audit.ship_queue", one(&c.Ship.Queue, shipQueue)},
-		{"audit.ship_roots", many(&c.Ship.Roots, 0, path)},
-		{"audit.ship_cert", one(&c.Ship.Cert, optional(path))},
-		{"audit.ship_key", one(&c.Ship.Key, optional(path))},
+		{"audit.dir", one(&c.Audit.Dir, path), live},
+		{"audit.level", one(&c.Audit.Level, choice("connections", "violations", "messages", "frames")), live},
+		{"audit.payload", one(&c.Audit.Payload, choice("none", "redacted", "full")), live},
+		{"audit.payload_recipients", many(&c.Audit.Recipients, 0, recipient), fresh},
+		{"audit.on_failure", one(&c.Audit.OnFailure, choice("block", "gap")), live},
+		{"audit.keep", one(&c.Audit.Keep, keepTime), live},
+		{"audit.max_size", one(&c.Audit.MaxSize, logSize), live},
+		{"audit.pcap_dir", one(&c.Audit.PcapDir, optional(path)), live},
+		{"audit.pcap_max_size", one(&c.Audit.PcapMaxSize, packetsSize), live},
+		{"audit.checkpoint_to", many(&c.Ship.CheckpointTo, 0, parsed(ship.ParseCheckpointTarget)), live},
+		{"audit.checkpoint_every", one(&c.Ship.CheckpointEvery, positiveDuration), live},
+		{"audit.witness_keys", many(&c.Ship.Witnesses, 0, parsed(audit.ParseWitness)), live},
+		{"audit.ship", many(&c.Ship.To, 0, parsed(ship.ParseRecordTarget)), live},
+		{"audit.ship_queue", one(&c.Ship.Queue, shipQueue), live},
+		{"audit.ship_roots", many(&c.Ship.Roots, 0, path), live},
+		{"audit.ship_cert", one(&c.Ship.Cert, optional(path)), live},
+		{"audit.ship_key", one(&c.Ship.Key, optional(path)), live},
 
-		{"admin.listen", one(&c.Admin.Listen, optional(adminAddress))},
-		{"admin.pprof", one(&c.Admin.Profile, boolean)},
-		{"admin.onboarding", one(&c.Admin.Onboarding, optional(ownHost))},
+		{"admin.listen", one(&c.Admin.Listen, optional(adminAddress)), live},
+		{"admin.pprof", one(&c.Admin.Profile, boolean), live},
+		{"admin.onboarding", one(&c.Admin.Onboarding, optional(ownHost)), live},
 	}
 }

@@ -78,6 +78,9 @@ idle_timeout    = "5m"
 drain_timeout   = "0s"
 unknown_extension = "opaque"
 max_connections = 1000
+client_connections = 50
+client_rate = "20/s"
+client_handshakes = "30/m"
 memory          = "50%"
 [policy]
 files = []
@@ -114,6 +117,9 @@ onboarding = "trust.corp.example"
 	want.Limits.DrainTimeout = 0
 	want.Limits.UnknownExtension = "opaque"
 	want.Limits.MaxConnections = 1000
+	want.Limits.ClientConnections = 50
+	want.Limits.ClientRate = rateLimit(50 * time.Millisecond)
+	want.Limits.ClientHandshakes = rateLimit(2 * time.Second)
 	want.Limits.Memory = 50
 	want.Policy.Files = nil
 	want.Admin.Listen = "unix:/run/framegate/admin"
@@ -213,6 +219,12 @@ func TestConfigBadValues(t *testing.T) {
 		{"limits.drain_timeout", `30`, `got 30, expected a duration such as "10s", "5m" or "23h"`},
 		{"limits.max_connections", `-1`, `got -1, expected a number from 0 to 2147483647`},
 		{"limits.memory", `"101%"`, `got "101%", expected a percentage from "1%" to "100%"`},
+		{"limits.client_connections", `"5"`, `got "5", expected a number from 0 to 2147483647`},
+		{"limits.client_rate", `20`, `got 20, expected a rate from "1/m" to "1000000/s", or "0/s" for none`},
+		{"limits.client_rate", `"20"`, `got "20", expected a rate from "1/m" to "1000000/s", or "0/s" for none`},
+		{"limits.client_rate", `"1000001/s"`, `got "1000001/s", expected a rate from "1/m" to "1000000/s", or "0/s" for none`},
+		{"limits.client_handshakes", `"-1/s"`, `got "-1/s", expected a rate from "1/m" to "1000000/s", or "0/s" for none`},
+		{"limits.client_handshakes", `"1/h"`, `got "1/h", expected a rate from "1/m" to "1000000/s", or "0/s" for none`},
 		{"limits.memory", `75`, `got 75, expected a percentage from "1%" to "100%"`},
 		{"policy.files", `["[a"]`, `got "[a", expected a glob pattern`},
 		{"policy.files", `[[]]`, `got an empty array, expected a path`},

@@ -19,8 +19,8 @@ import (
 type parser[T any] func(v any) (T, error)
 
 // one sets dst to a single value.
-func one[T any](dst *T, parse parser[T]) func(any) []error {
-	return func(v any) []error {
+func one[T any](dst *T, parse parser[T]) binding {
+	set := func(v any) []error {
 		x, err := parse(v)
 		if err != nil {
 			return []error{err}
@@ -28,11 +28,12 @@ func one[T any](dst *T, parse parser[T]) func(any) []error {
 		*dst = x
 		return nil
 	}
+	return binding{set, func() any { return *dst }}
 }
 
 // many sets dst to an array of at least least values.
-func many[T any](dst *[]T, least int, parse parser[T]) func(any) []error {
-	return func(v any) []error {
+func many[T any](dst *[]T, least int, parse parser[T]) binding {
+	set := func(v any) []error {
 		list, ok := v.([]any)
 		if !ok {
 			return []error{mismatch(v, "an array")}
@@ -54,6 +55,7 @@ func many[T any](dst *[]T, least int, parse parser[T]) func(any) []error {
 		}
 		return errs
 	}
+	return binding{set, func() any { return *dst }}
 }
 
 // choice accepts one of the given words.
@@ -232,6 +234,23 @@ func percent(v any) (int, error) {
 		return 0, mismatch(v, `a percentage from "1%" to "100%"`)
 	}
 	return int(n), nil
+}
+
+// perTime accepts a number of events by the second or minute.
+func perTime(v any) (rateLimit, error) {
+	s, _ := v.(string)
+	for suffix, per := range map[string]time.Duration{"/s": time.Second, "/m": time.Minute} {
+		digits, ok := strings.CutSuffix(s, suffix)
+		n, err := strconv.ParseUint(digits, 10, 64)
+		switch {
+		case !ok || err != nil || n > 1e6:
+		case n == 0:
+			return 0, nil
+		default:
+			return rateLimit(per) / rateLimit(n), nil
+		}
+	}
+	return 0, mismatch(v, `a rate from "1/m" to "1000000/s", or "0/s" for none`)
 }
 
 func duration(v any) (time.Duration, error) {

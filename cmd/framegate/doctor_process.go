@@ -165,7 +165,11 @@ const (
 )
 
 func (d *doctor) checkMemory(context.Context) []diagnosis {
-	limit := d.memoryLimit()
+	probe := ownMemory
+	if d.gateway != nil {
+		probe = memoryProbe{d.gateway.proc(""), d.gateway.proc("root")}
+	}
+	limit := probe.limit(probe.groups())
 	usable := limit / 100 * uint64(d.config.Limits.Memory)
 	if usable < leastMemory {
 		return []diagnosis{warn("systemctl set-property framegate MemoryMax=1G  # or a larger machine, or limits.memory",
@@ -178,26 +182,6 @@ func (d *doctor) checkMemory(context.Context) []diagnosis {
 			binarySize(usable), n, binarySize(n*connectionMemory))}
 	}
 	return []diagnosis{pass("new connections are refused above %s", binarySize(usable))}
-}
-
-// memoryLimit is the least limit of the control groups that the gateway, or else
-// this process, is in: cgroup v2 only, as the gateway itself looks.
-func (d *doctor) memoryLimit() uint64 {
-	limit := memoryLimit()
-	if d.gateway == nil {
-		return limit
-	}
-	groups, _ := readText(d.gateway.proc("cgroup"))
-	for line := range strings.Lines(groups) {
-		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		for ; ok && group != "/" && group != "."; group = filepath.Dir(group) {
-			text, _ := readText(filepath.Join("/sys/fs/cgroup", filepath.Clean(group), "memory.max"))
-			if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-				limit = min(limit, n)
-			}
-		}
-	}
-	return limit
 }
 
 // binarySize is a size for people.

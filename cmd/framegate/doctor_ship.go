@@ -28,12 +28,12 @@ func (d *doctor) checkShipping(ctx context.Context) []diagnosis {
 	if len(targets) == 0 {
 		return []diagnosis{warn(`# set audit.checkpoint_to, see docs/AUDIT-SHIPPING.md`, "no checkpoint leaves this machine: whoever has it can write the log anew")}
 	}
-	roots, pair, err := d.config.shipCredentials()
+	credentials, err := d.config.shipCredentials()
 	if err != nil {
 		return []diagnosis{d.mistake(err)}
 	}
-	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	if pair != nil {
+	config := &tls.Config{RootCAs: credentials.roots, MinVersion: tls.VersionTLS12}
+	if pair := credentials.certificate; pair != nil {
 		config.Certificates = []tls.Certificate{*pair}
 	}
 	list := make([]diagnosis, len(targets))

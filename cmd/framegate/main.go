@@ -78,8 +78,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func newRootCommand() *cobra.Command {
 	g := new(globals)
 	root := &cobra.Command{
-		Use:           "framegate",
-		Short:         "A transparent gateway that inspects WebSocket traffic",
+		Use:   "framegate",
+		Short: "A transparent gateway that inspects WebSocket traffic",
+		Long: "A transparent gateway that inspects WebSocket traffic. iptables redirects TCP to it; it opens\n" +
+			"TLS with certificates of your own authority, checks every message against rules, keeps a log\n" +
+			"of every frame for audits, and forwards the original bytes.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -21,8 +21,8 @@ func (r *reloadCount) as(what string) metrics.Reloads {
 
 // counts are those that nobody but the gateway itself can make.
 type counts struct {
-	policy, trust, authority reloadCount
-	policyLoaded             atomic.Int64 // when, in Unix nanoseconds
+	config, policy, trust, authority reloadCount
+	policyLoaded                     atomic.Int64 // when, in Unix nanoseconds
 }
 
 // metrics serves /metrics. It is not asked before the gateway runs.
@@ -36,15 +36,17 @@ func (gw *gateway) metrics() http.Handler {
 		Policy:    gw.policy.Load,
 		Authority: func() *ca.Authority { return gw.authority.Load() },
 		Gateway: func() metrics.Gateway {
-			g := gw.gate
+			g, room := gw.gate, gw.gate.room.Load()
 			return metrics.Gateway{
 				Ready:        gw.ready() == nil,
-				Connections:  g.max,
+				Connections:  g.max(),
 				Refused:      g.refusals(),
-				MemoryUsed:   g.used.Load(),
-				MemoryLimit:  g.memory,
+				MemoryUsed:   room.used,
+				MemoryLimit:  room.limit,
+				Rungs:        g.rungsByCause(),
+				Sheddings:    g.sheddings.Load(),
 				PolicyLoaded: time.Unix(0, gw.counts.policyLoaded.Load()),
-				Reloads:      []metrics.Reloads{gw.counts.policy.as("policy"), gw.counts.trust.as("trust"), gw.counts.authority.as("authority")},
+				Reloads:      []metrics.Reloads{gw.counts.config.as("config"), gw.counts.policy.as("policy"), gw.counts.trust.as("trust"), gw.counts.authority.as("authority")},
 			}
 		},
 	})
@@ -52,8 +54,8 @@ func (gw *gateway) metrics() http.Handler {
 
 // targets says how those fare that the log is shipped to.
 func (gw *gateway) targets() []ship.Status {
-	if gw.shipper == nil {
-		return nil
+	if s := gw.shipper.Load(); s != nil {
+		return s.Status()
 	}
-	return gw.shipper.Status()
+	return nil
 }

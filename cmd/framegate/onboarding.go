@@ -18,8 +18,7 @@ import (
 
 // newPage makes the page for devices that do not trust the gateway yet. It shows
 // the roots of whatever authority is in force.
-func (gw *gateway) newPage() *onboarding.Page {
-	host := gw.config.Admin.Onboarding
+func (gw *gateway) newPage(host string) *onboarding.Page {
 	return &onboarding.Page{
 		Roots: func() []*x509.Certificate { return gw.authority.Load().Roots() },
 		Host:  host,
@@ -33,24 +32,24 @@ func (gw *gateway) newPage() *onboarding.Page {
 	}
 }
 
-// local is the gateway's own host, nil if admin.onboarding names none.
-func (gw *gateway) local() *mitm.Local {
-	host := gw.config.Admin.Onboarding
+// local is the gateway's own host, with a page; nil if admin.onboarding names none.
+func (gw *gateway) local(page *onboarding.Page) *mitm.Local {
+	host := page.Host
 	if host == "" {
 		return nil
 	}
 	return &mitm.Local{
 		Host:    host,
-		Handler: gw.page,
+		Handler: page,
 		Leaf: func(ctx context.Context, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return gw.authority.Load().Own(ctx, host, hello)
 		},
 	}
 }
 
-// An ownName resolves names for the explicit proxy: the gateway's own, which is
-// in no DNS, and all others as ever.
-type ownName string
+// An ownName resolves names for the explicit proxy: the one that it returns, the
+// gateway's own, which is in no DNS, and all others as ever.
+type ownName func() string
 
 // ownAddress is the destination on record of what goes to the gateway's own name by
 // the explicit proxy. RFC 5737 keeps it for documentation.
@@ -58,7 +57,7 @@ var ownAddress = netip.AddrFrom4([4]byte{192, 0, 2, 1})
 
 // LookupNetIP implements [intercept.Resolver].
 func (own ownName) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
-	if own != "" && strings.EqualFold(strings.TrimSuffix(host, "."), string(own)) {
+	if name := own(); name != "" && strings.EqualFold(strings.TrimSuffix(host, "."), name) {
 		return []netip.Addr{ownAddress}, nil
 	}
 	return net.DefaultResolver.LookupNetIP(ctx, network, host)

@@ -31,7 +31,7 @@ func TestOnboardingPage(t *testing.T) {
 	if gw.log, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "log"), Level: audit.Connections, OnFailure: "block"}); err != nil {
 		t.Fatal(err)
 	}
-	gw.page = gw.newPage()
+	gw.page = gw.newPage(gw.config.Admin.Onboarding)
 	ln, err := listenAdmin(t.Context(), "unix:"+filepath.Join(dir, "admin"))
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestOnboardingPage(t *testing.T) {
 	}
 
 	for i, exclude := range []string{"", "internal"} { // the second is in force after a reload
-		o := gw.caOptions()
+		o := gw.caOptions(gw.config)
 		if exclude != "" {
 			o.ExcludeDNS = []string{exclude}
 		}
@@ -75,7 +75,7 @@ func TestOnboardingPage(t *testing.T) {
 				t.Errorf("%s: %s", path, body)
 			}
 		}
-		if _, err := gw.local().Leaf(t.Context(), nil); (err == nil) != (i == 0) {
+		if _, err := gw.local(gw.page).Leaf(t.Context(), nil); (err == nil) != (i == 0) {
 			t.Errorf("authority %d: %v", i, err)
 		}
 	}
@@ -102,21 +102,21 @@ func TestOnboardingPage(t *testing.T) {
 		t.Errorf("%d leaves on record, expected one", n)
 	}
 
-	gw.config.Admin.Onboarding = ""
-	if gw.local() != nil {
+	if gw.local(gw.newPage("")) != nil {
 		t.Error("switched off, and there all the same")
 	}
 }
 
 // TestOwnName: the explicit proxy knows our own name, and asks for all others.
 func TestOwnName(t *testing.T) {
-	own := ownName("framegate.internal")
+	own := ownName(func() string { return "framegate.internal" })
+	none := ownName(func() string { return "" })
 	for _, host := range []string{"framegate.internal", "FrameGate.Internal."} {
 		if got, err := own.LookupNetIP(t.Context(), "ip", host); err != nil || !slices.Equal(got, []netip.Addr{ownAddress}) {
 			t.Errorf("%s: %v, %v", host, got, err)
 		}
 	}
-	for _, own := range []ownName{own, ""} {
+	for _, own := range []ownName{own, none} {
 		if got, err := own.LookupNetIP(t.Context(), "ip", "localhost"); err != nil || slices.Contains(got, ownAddress) {
 			t.Errorf("localhost: %v, %v", got, err)
 		}

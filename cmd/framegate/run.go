@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -15,11 +16,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"framegate/audit"
-	"framegate/audit/capture"
 	"framegate/audit/ship"
 	"framegate/ca"
 	"framegate/intercept"
@@ -35,33 +34,43 @@ func newRunCommand(g *globals) *cobra.Command {
 		Use:   "run",
 		Short: "Run the gateway",
 		Long: "Run the gateway in the foreground.\n" +
-			"SIGHUP loads policy, roots, revocation lists and authority anew; SIGTERM and SIGINT\n" +
-			"drain: no new connections, then limits.drain_timeout for the live ones to end, then\n" +
-			"Close 1001 to both sides.",
+			"SIGHUP loads the configuration anew, with policy, roots, revocation lists and authority:\n" +
+			"all of it or, if there is a mistake, nothing; no connection ends. The flags stand.\n" +
+			"SIGTERM and SIGINT drain: no new connections, then limits.drain_timeout for the live\n" +
+			"ones to end, then Close 1001 to both sides, spread over limits.drain_spread. SIGUSR2\n" +
+			"upgrades: the program is started anew and takes over listeners and log, and the live\n" +
+			"connections end here, within limits.handover_timeout.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := g.load(cmd)
+			before, err := inheritGateway()
+			if err != nil {
+				return usage(err)
+			}
+			source := configSource{file: g.config, optional: !cmd.Flags().Changed("config"), policies: files, shadow: shadow}
+			c, err := source.load()
 			if err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("policy") {
-				c.Policy.Files = files
-			}
-			c.Policy.Shadow = shadow
 			// From the first moment, so that no signal kills us half started.
 			signals := make(chan os.Signal, 4)
-			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+			signal.Notify(signals, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
 			defer signal.Stop(signals)
+			// However many SIGHUP come during a reload, one more reload is what they ask
+			// for, and they take no place of the others.
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP)
+			defer signal.Stop(hangups)
 
-			gw, err := newGateway(cmd.Context(), c, cmd.ErrOrStderr())
+			gw, err := newGateway(cmd.Context(), c, before, cmd.ErrOrStderr())
 			if err != nil {
 				return mendable(err)
 			}
+			gw.source = source
 			if err := harden(); err != nil {
 				gw.close()
 				return err
 			}
-			return gw.run(signals)
+			return gw.run(signals, hangups)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "policy", nil, "policy `file` or glob instead of policy.files; may be repeated")
@@ -71,7 +80,10 @@ func newRunCommand(g *globals) *cobra.Command {
 
 // A gateway is everything that `framegate run` puts together.
 type gateway struct {
-	config    *config
+	config    *config                // in force; of the goroutine of run
+	inForce   atomic.Pointer[config] // the same, for all others
+	source    configSource           // of the next
+	plan      *plan                  // of config
 	console   *slog.Logger
 	policy    loadedPolicy
 	trust     atomic.Pointer[chain.Trust]
@@ -80,21 +92,29 @@ type gateway struct {
 	trustFiles *chain.Trust // trust, without the authority
 
 	log       *audit.Log
-	packets   *capture.Ring // nil: none
-	shipper   *ship.Shipper // nil: nothing leaves
+	packets   packetTap
+	shipper   atomic.Pointer[ship.Shipper] // nil: nothing leaves
+	settling  chan struct{}                // closed once shipper ships; nil: it does
 	proxy     *mitm.Proxy
+	settings  atomic.Pointer[mitm.Settings]
 	gate      *gate
 	listeners []net.Listener
 	explicit  net.Listener // nil: none
 	admin     *admin       // nil: none
 	page      *onboarding.Page
 	counts    counts
+
+	sockets []inherited  // all listeners, and what for
+	before  *predecessor // hands over to us; nil: nobody does
+	program string       // what an upgrade starts
+	stderr  io.Writer    // of console
+	shipped bool         // shipper has been stopped
 }
 
 // newGateway checks every precondition, and only then changes anything: it
 // takes the ports, makes an authority if there is none, and opens the log.
-func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, err error) {
-	gw := &gateway{config: c, console: slog.New(slog.NewTextHandler(stderr, nil))}
+func newGateway(ctx context.Context, c *config, before *predecessor, stderr io.Writer) (_ *gateway, err error) {
+	gw := &gateway{config: c, before: before, program: startedFrom(), stderr: stderr, console: slog.New(slog.NewTextHandler(stderr, nil))}
 	slog.SetDefault(gw.console)
 	log.SetOutput(io.Discard) // where net/http's transport prints what a server sends unasked, payload and all
 	defer func() {
@@ -103,93 +123,63 @@ func newGateway(ctx context.Context, c *config, stderr io.Writer) (_ *gateway, e
 		}
 	}()
 
-	p, err := policy.LoadBeside(c.Policy.Files, c.Policy.Shadow)
-	if err != nil {
-		return nil, usage(err)
+	next := gw.newPlan(c)
+	if err := next.mistake(); err != nil {
+		return nil, err
 	}
-	gw.policy.Store(p)
+	gw.policy.Store(next.policy)
 	gw.counts.policyLoaded.Store(time.Now().UnixNano())
-	trust, err := c.loadTrust()
-	if err != nil {
-		return nil, err
-	}
-	if err := intercept.CheckMark(c.Intercept.Mark); err != nil {
-		return nil, err
-	}
-	gw.page = gw.newPage()
+	gw.page = next.page
 	if err := gw.listen(ctx); err != nil {
 		return nil, err
 	}
-	level, err := audit.ParseLevel(c.Audit.Level)
-	if err != nil {
-		return nil, usage(err)
-	}
-	payload, recipients, err := c.payloads()
-	if err != nil {
+	if err := gw.openStores(next); err != nil {
 		return nil, err
 	}
-	certs, err := gw.openStores(level, recipients)
-	if err != nil {
-		return nil, err
-	}
-	gw.authority.Store(certs)
-	gw.setTrust(trust, certs)
-	gw.gate = newGate(c.Limits.MaxConnections, c.Limits.Memory)
+	gw.setTrust(next.trust, gw.authority.Load())
+	gw.gate = newGate(c.gateLimits())
+	gw.apply(next)
 	gw.proxy = &mitm.Proxy{
-		Certs:                 &gw.authority,
-		Policy:                gw.policy.Load,
-		Rates:                 policy.NewRates(),
-		Audit:                 gw.log,
-		Level:                 level,
-		Payload:               payload,
-		Keys:                  gw.log,
-		Dialer:                intercept.Dialer(c.Intercept.Mark),
-		Trust:                 gw.trust.Load,
-		BlockClientCert:       c.TLS.ClientCert == "block",
-		BypassPinned:          c.TLS.Pinned == "bypass",
-		PassUnknownExtensions: c.Limits.UnknownExtension == "opaque",
-		HandshakeTimeout:      c.Limits.HandshakeTimeout,
-		MaxHalfOpen:           gw.gate.halfOpen(),
-		IdleTimeout:           c.Limits.IdleTimeout,
-		Hold:                  c.Limits.Hold,
-		Stream:                c.Limits.Oversize == "stream",
-		MaxMessage:            c.Limits.MaxMessage,
-		MaxRatio:              int64(c.Limits.MaxRatio),
-		Local:                 gw.local(),
-		Stats:                 mitm.NewStats(),
-		Log:                   gw.console,
+		Certs:     &gw.authority,
+		Policy:    gw.policy.Load,
+		Rates:     policy.NewRates(),
+		Audit:     gw.log,
+		Keys:      gw.log,
+		Trust:     gw.trust.Load,
+		Settings:  gw.settings.Load,
+		Handshake: gw.gate.mayHandshake,
+		Stats:     mitm.NewStats(),
+		Tap:       &gw.packets,
+		Log:       gw.console,
 	}
-	if gw.packets, err = gw.openPackets(); err != nil {
+	ring, err := gw.openPackets(c)
+	if err != nil {
 		return nil, err
 	}
-	if gw.packets != nil {
-		gw.proxy.Tap = packetTap{gw.packets}
-	}
+	gw.packets.ring.Store(ring)
 	return gw, nil
 }
 
-// openStores opens the authority and the log. At the very first start it makes
-// them, both or neither.
-func (gw *gateway) openStores(level audit.Level, recipients *audit.Recipients) (*ca.Authority, error) {
-	c := gw.config
-	o := gw.caOptions()
-	certs, err := ca.Load(c.CA.Dir, o)
-	first := errors.Is(err, ca.ErrNoAuthority)
-	if err != nil && !first {
-		return nil, err
-	}
-	_, err = os.Lstat(c.Audit.Dir)
+// openStores opens the log, with the authority that p has. At the very first
+// start it makes them, both or neither.
+func (gw *gateway) openStores(p *plan) error {
+	c := p.config
+	certs, first := p.authority, p.authorityErr != nil
+	_, err := os.Lstat(c.Audit.Dir)
 	newLog := errors.Is(err, os.ErrNotExist)
-	shipper, err := gw.newShipper()
+	shipper, err := gw.newShipper(p)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	gw.log, err = audit.Open(audit.Options{Dir: c.Audit.Dir, Level: level, OnFailure: c.Audit.OnFailure,
-		Keep: c.Audit.Keep, MaxSize: c.Audit.MaxSize, Recipients: recipients, Logger: gw.console, Follower: follower(shipper)})
+	if err := gw.before.prepared(c.Audit.Dir); err != nil {
+		return err
+	}
+	gw.log, err = audit.Open(gw.auditOptions(p, follower(shipper)))
 	if err != nil {
-		return nil, usage(fmt.Errorf("audit.dir: %w", err)).hint("name a directory that this user may write to, and no other gateway does")
+		return usage(fmt.Errorf("audit.dir: %w", err)).hint("name a directory that this user may write to, and no other gateway does")
 	}
 	if first {
+		o := gw.caOptions(c)
 		_, o.Encrypt = c.passphraseFile()
 		if certs, err = ca.Create(c.CA.Dir, o); err != nil {
 			gw.log.Close()
@@ -197,16 +187,18 @@ func (gw *gateway) openStores(level audit.Level, recipients *audit.Recipients) (
 			if newLog {
 				os.RemoveAll(c.Audit.Dir)
 			}
-			return nil, err
+			return err
 		}
 		gw.console.Warn("no authority was there, so one was made; devices have to trust its root: framegate ca export", "dir", c.CA.Dir)
 	}
 	gw.console.Info("authority", "dir", c.CA.Dir, "root", certs.Fingerprint())
 	gw.sayAuthority(certs)
-	if gw.shipper = shipper; shipper != nil {
+	gw.authority.Store(certs)
+	if shipper != nil {
+		gw.shipper.Store(shipper)
 		shipper.Start(gw.log)
 	}
-	return certs, nil
+	return nil
 }
 
 // close gives back what a start that failed had taken.
@@ -222,90 +214,7 @@ func (gw *gateway) close() {
 	if gw.log != nil {
 		gw.closeLog()
 	}
-}
-
-// run serves until SIGTERM or SIGINT and returns once every connection has
-// ended and is recorded.
-func (gw *gateway) run(signals <-chan os.Signal) error {
-	if err := gw.log.Record(audit.Event{Event: audit.GatewayStart, Policy: gw.policy.Load().Version(), Reason: versionLine()},
-		gw.policy.event(audit.PolicyLoad, "")); err != nil {
-		gw.close()
-		return usage(err)
-	}
-	accepting, stopAccepting := context.WithCancel(context.Background())
-	living, cut := context.WithCancel(context.Background())
-	defer stopAccepting()
-	defer cut()
-	gw.gate.start(accepting)
-
-	served := make(chan error, len(gw.listeners)+1)
-	waiting := 0
-	for _, ln := range gw.listeners {
-		waiting++
-		go func() {
-			dst, serve := gw.capture(ln)
-			served <- intercept.Serve(accepting, ln, dst, gw.gate.guard(living, serve))
-		}()
-		gw.console.Info("listening", "addr", ln.Addr().String(), "mode", gw.config.Intercept.Mode)
-	}
-	if gw.explicit != nil {
-		waiting++
-		go func() { served <- gw.serveExplicit(accepting, living) }()
-		gw.console.Info("listening", "addr", gw.explicit.Addr().String(), "mode", "explicit proxy")
-	}
-	gw.admin.serve()
-	p := gw.policy.Load()
-	gw.console.Info("ready", "policy", p.Version()[:12], "rules", len(p.Rules()), "audit", gw.config.Audit.Dir,
-		"level", gw.config.Audit.Level, "max_connections", gw.gate.max)
-	tell(daemon.SdNotifyReady)
-
-	var err error
-	var drained <-chan time.Time
-	daily := time.NewTicker(24 * time.Hour)
-	defer daily.Stop()
-	alive, stopWatchdog := watchdog()
-	defer stopWatchdog()
-	for waiting > 0 {
-		select {
-		case <-alive:
-			tell(daemon.SdNotifyWatchdog)
-		case <-daily.C:
-			gw.sayAuthority(gw.authority.Load())
-		case e := <-served:
-			waiting--
-			if e != nil && err == nil {
-				err = e // a listener is broken: keep what lives, and end
-				stopAccepting()
-			}
-		case s := <-signals:
-			switch {
-			case s == syscall.SIGHUP:
-				tell(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
-				gw.reload()
-				tell(daemon.SdNotifyReady)
-			case accepting.Err() == nil:
-				gw.console.Info("draining: no new connections", "signal", s.String(), "live", gw.gate.live(), "timeout", gw.config.Limits.DrainTimeout)
-				tell(daemon.SdNotifyStopping)
-				stopAccepting()
-				drained = time.After(gw.config.Limits.DrainTimeout)
-			default:
-				gw.console.Info("draining: closing at once", "signal", s.String(), "live", gw.gate.live())
-				cut()
-			}
-		case <-drained:
-			gw.console.Info("draining: closing what is left", "live", gw.gate.live())
-			cut()
-		}
-	}
-	gw.admin.close()
-	gw.closePackets()
-	e := audit.Event{Event: audit.GatewayStop, Policy: gw.policy.Load().Version()}
-	if err != nil {
-		e.Reason = err.Error()
-	}
-	err = errors.Join(err, gw.log.Record(e), gw.closeLog())
-	gw.console.Info("stopped", "connections", gw.gate.total())
-	return err
+	gw.before.close()
 }
 
 // capture says how the connections of ln tell where they were going, and what
@@ -317,20 +226,24 @@ func (gw *gateway) capture(ln net.Listener) (dst func(net.Conn) (netip.AddrPort,
 	return intercept.OriginalDst, gw.proxy.ServeConn
 }
 
-// serveExplicit serves the explicit proxy port; what its clients CONNECT to
-// goes the way of redirected connections.
-func (gw *gateway) serveExplicit(accepting, living context.Context) error {
-	e := intercept.NewExplicit(intercept.ExplicitConfig{
+// newExplicit makes the explicit proxy; what its clients CONNECT to goes the way
+// of redirected connections.
+func (gw *gateway) newExplicit(living context.Context) *intercept.Explicit {
+	return intercept.NewExplicit(intercept.ExplicitConfig{
 		Connect: func(ctx context.Context, c net.Conn, host string, dst []netip.AddrPort) {
-			serve := gw.gate.guard(mitm.WithTarget(living, host), gw.proxy.ServeConn)
-			serve(ctx, c, firstReachable(ctx, gw.proxy.Dialer, dst))
+			serve := gw.gate.serve(mitm.WithTarget(living, host), gw.proxy.ServeConn)
+			serve(ctx, c, firstReachable(ctx, gw.settings.Load().Dialer, dst))
 		},
-		Plain:    gw.proxy.ServePlain,
-		Ports:    gw.config.Intercept.Ports,
-		Resolver: ownName(gw.config.Admin.Onboarding),
+		Plain: func(w http.ResponseWriter, r *http.Request, dst []netip.AddrPort) {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			defer context.AfterFunc(living, cancel)()
+			gw.proxy.ServePlain(w, r.WithContext(ctx), dst)
+		},
+		Ports:    func() []uint16 { return gw.inForce.Load().Intercept.Ports },
+		Resolver: ownName(func() string { return gw.inForce.Load().Admin.Onboarding }),
 		Timeout:  gw.config.Limits.HandshakeTimeout,
 	})
-	return e.Serve(accepting, gw.explicit)
 }
 
 // firstReachable picks the address that a client would have ended up with:
@@ -348,28 +261,9 @@ func firstReachable(ctx context.Context, d *net.Dialer, dst []netip.AddrPort) ne
 	return dst[len(dst)-1]
 }
 
-// reload loads trust and policy anew. What has a mistake changes nothing.
-func (gw *gateway) reload() {
-	gw.reloadAuthority()
-	gw.reloadTrust(gw.authority.Load())
-	p, err := policy.LoadBeside(gw.config.Policy.Files, gw.config.Policy.Shadow)
-	if err != nil {
-		gw.console.Error("policy rejected, the one in force stays", "policy", gw.policy.Load().Version()[:12], "err", err)
-		gw.log.Record(gw.policy.event(audit.PolicyReject, err.Error()))
-		gw.counts.policy.rejected.Add(1)
-		return
-	}
-	old := gw.policy.Load()
-	gw.policy.Store(p)
-	gw.counts.policy.loaded.Add(1)
-	gw.counts.policyLoaded.Store(time.Now().UnixNano())
-	gw.console.Info("policy loaded", "policy", p.Version()[:12], "before", old.Version()[:12], "rules", len(p.Rules()))
-	gw.log.Record(gw.policy.event(audit.PolicyLoad, fmt.Sprintf("%d rules, before %s", len(p.Rules()), old.Version())))
-}
-
 // ready says why the gateway would not serve a new connection, nil if it would.
 func (gw *gateway) ready() error {
-	if err := gw.log.Failed(); err != nil && gw.config.Audit.OnFailure == "block" {
+	if err := gw.log.Failed(); err != nil && gw.inForce.Load().Audit.OnFailure == "block" {
 		return err
 	}
 	return gw.gate.full()

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -56,14 +57,10 @@ func (c *config) checkShipping() (key string, err error) {
 
 // newShipper makes what takes checkpoints and records off the machine, nil if
 // nothing does.
-func (gw *gateway) newShipper() (*ship.Shipper, error) {
-	c := &gw.config.Ship
+func (gw *gateway) newShipper(p *plan) (*ship.Shipper, error) {
+	c := &p.config.Ship
 	if len(c.CheckpointTo) == 0 && len(c.To) == 0 {
 		return nil, nil
-	}
-	roots, certificate, err := gw.config.shipCredentials()
-	if err != nil {
-		return nil, err
 	}
 	cfg := ship.Config{
 		Checkpoints: c.CheckpointTo,
@@ -71,38 +68,49 @@ func (gw *gateway) newShipper() (*ship.Shipper, error) {
 		Queue:       c.Queue,
 		Every:       c.CheckpointEvery,
 		Witnesses:   c.Witnesses,
-		Roots:       roots,
-		Certificate: certificate,
-		Dial:        intercept.Dialer(gw.config.Intercept.Mark).DialContext,
-		Dir:         gw.config.Audit.Dir,
+		Roots:       p.credentials.roots,
+		Certificate: p.credentials.certificate,
+		Dial:        intercept.Dialer(p.config.Intercept.Mark).DialContext,
+		Dir:         p.config.Audit.Dir,
 		Version:     currentBuild().Version,
 		Logger:      gw.console,
 	}
 	return ship.New(cfg)
 }
 
-// shipCredentials reads what the servers of targets are verified by (nil: the
-// system's roots) and what is shown to those that ask (nil: nothing).
-func (c *config) shipCredentials() (roots *x509.CertPool, certificate *tls.Certificate, err error) {
+// credentials are for the servers of targets.
+type credentials struct {
+	roots       *x509.CertPool   // that verify them; nil: the system's
+	certificate *tls.Certificate // for those that ask; nil: none
+	version     string           // of what the files hold
+}
+
+// shipCredentials reads them.
+func (c *config) shipCredentials() (_ *credentials, err error) {
+	all, sum := new(credentials), sha256.New()
 	if len(c.Ship.Roots) > 0 {
-		if roots, err = x509.SystemCertPool(); err != nil {
-			return nil, nil, fmt.Errorf("the system's roots: %w", err)
+		if all.roots, err = x509.SystemCertPool(); err != nil {
+			return nil, fmt.Errorf("the system's roots: %w", err)
 		}
 	}
 	for _, name := range c.Ship.Roots {
-		if err := addRoots(roots, name, io.Discard); err != nil {
-			return nil, nil, usage(fmt.Errorf("audit.ship_roots: %w", err)).
+		if err := addRoots(all.roots, name, sum); err != nil {
+			return nil, usage(fmt.Errorf("audit.ship_roots: %w", err)).
 				hint("give it PEM files of certificates, or take the file out of audit.ship_roots")
 		}
 	}
-	if c.Ship.Cert == "" {
-		return roots, nil, nil
+	if c.Ship.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.Ship.Cert, c.Ship.Key)
+		if err != nil {
+			return nil, usage(fmt.Errorf("audit.ship_cert: %w", err)).hint("name a certificate and its key, both PEM")
+		}
+		all.certificate = &pair
+		for _, der := range pair.Certificate {
+			sum.Write(der)
+		}
 	}
-	pair, err := tls.LoadX509KeyPair(c.Ship.Cert, c.Ship.Key)
-	if err != nil {
-		return nil, nil, usage(fmt.Errorf("audit.ship_cert: %w", err)).hint("name a certificate and its key, both PEM")
-	}
-	return roots, &pair, nil
+	all.version = hex.EncodeToString(sum.Sum(nil))
+	return all, nil
 }
 
 // follower is the shipper as the log wants it: no shipper is no follower.
@@ -116,8 +124,44 @@ func follower(s *ship.Shipper) audit.Follower {
 // closeLog ends the log, and gives what it has shipped a
 // bounded time to arrive.
 func (gw *gateway) closeLog() error {
-	if gw.shipper == nil {
-		return gw.log.Close()
+	if s := gw.ships(); s != nil && !gw.shipped {
+		return s.Stop(shipTimeout, gw.log.Close)
 	}
-	return gw.shipper.Stop(shipTimeout, gw.log.Close)
+	return gw.log.Close()
+}
+
+// stopShipping gives what was to be shipped by this process a bounded time to
+// arrive: another one ships what comes.
+func (gw *gateway) stopShipping() {
+	if s := gw.ships(); s != nil {
+		s.Stop(shipTimeout, func() error { return nil })
+	}
+}
+
+// ships returns the shipper once it is at work; nil: nothing is shipped.
+func (gw *gateway) ships() *ship.Shipper {
+	if gw.settling != nil {
+		<-gw.settling
+	}
+	return gw.shipper.Load()
+}
+
+// exchangeShippers has next, which hears from the log by now, ship in place of the
+// one before it, once that has had a bounded time to bring what it has to where it
+// is due: a target gets the records in their order. Nobody waits for that.
+func (gw *gateway) exchangeShippers(next *ship.Shipper) {
+	before, settled, done := gw.shipper.Swap(next), gw.settling, make(chan struct{})
+	gw.settling = done
+	go func() {
+		defer close(done)
+		if settled != nil {
+			<-settled
+		}
+		if before != nil {
+			before.Stop(shipTimeout, func() error { return nil })
+		}
+		if next != nil {
+			next.Start(gw.log)
+		}
+	}()
 }

@@ -14,29 +14,22 @@ import (
 	"framegate/intercept"
 )
 
-// The names of inherited sockets (FileDescriptorName= in a socket unit) that
-// are not for redirected connections; those with any other name are.
+// The names of sockets (FileDescriptorName= in a socket unit). One with any
+// other name is for redirected connections.
 const (
-	explicitSocket = "explicit"
-	adminSocket    = "admin"
+	redirectedSocket = "redirected"
+	explicitSocket   = "explicit"
+	adminSocket      = "admin"
 )
 
-// sockets are the listeners that systemd has bound for us (sd_listen_fds(3)):
-// they outlive the process, so that a restart refuses nobody.
-type sockets struct {
-	redirected      []net.Listener
-	explicit, admin net.Listener // nil: none
-}
-
-// inheritSockets takes what there is, once: the environment that tells of it is
-// emptied.
-func inheritSockets() (s sockets, err error) {
+// inheritSockets takes the listeners that systemd has bound for us
+// (sd_listen_fds(3)), once: the environment that tells of them is emptied. They
+// outlive the process, so that a restart refuses nobody.
+func inheritSockets() (list []inherited, err error) {
 	defer func() {
 		if err != nil {
-			for _, ln := range append(s.redirected, s.explicit, s.admin) {
-				if ln != nil {
-					ln.Close()
-				}
+			for _, s := range list {
+				s.ln.Close()
 			}
 		}
 	}()
@@ -45,45 +38,41 @@ func inheritSockets() (s sockets, err error) {
 		ln, err := net.FileListener(f) // a copy
 		f.Close()
 		if err != nil {
-			return s, fmt.Errorf("socket %q of systemd: expected one that listens (ListenStream=)", name)
+			return list, fmt.Errorf("socket %q of systemd: expected one that listens (ListenStream=)", name)
 		}
 		if name != adminSocket {
 			if ln, err = intercept.Inherit(ln); err != nil {
-				return s, fmt.Errorf("socket %q of systemd: %w", name, err)
+				return list, fmt.Errorf("socket %q of systemd: %w", name, err)
 			}
 		}
-		switch {
-		case name == adminSocket && s.admin == nil:
-			s.admin = ln
-		case name == explicitSocket && s.explicit == nil:
-			s.explicit = ln
-		case name == adminSocket || name == explicitSocket:
-			ln.Close()
-			return s, fmt.Errorf("two sockets of systemd are named %q: expected one", name)
-		default:
-			s.redirected = append(s.redirected, ln)
-		}
+		list = append(list, inherited{Name: name, ln: ln})
 	}
-	return s, nil
+	return list, nil
 }
 
 // listen takes the sockets that systemd has bound, and binds those that it has
 // not: systemd's stand for intercept.listen, intercept.explicit and
-// admin.listen.
+// admin.listen. What the gateway before us listens on is not bound again.
 func (gw *gateway) listen(ctx context.Context) error {
-	s, err := inheritSockets()
+	given, err := inheritSockets()
 	if err != nil {
 		return err
 	}
-	gw.listeners, gw.explicit, gw.admin = s.redirected, s.explicit, gw.newAdmin(s.admin)
+	given = append(given, gw.before.fromSystemd()...)
+	for i, s := range given {
+		if err := gw.use(s); err != nil {
+			for _, s := range given[i:] {
+				s.ln.Close()
+			}
+			return err
+		}
+	}
 	c := gw.config
 	if len(gw.listeners) == 0 {
 		for _, addr := range c.Intercept.Listen {
-			ln, err := intercept.Listen(ctx, addr)
-			if err != nil {
+			if err := gw.bind(ctx, redirectedSocket, addr, intercept.Listen); err != nil {
 				return err
 			}
-			gw.listeners = append(gw.listeners, ln)
 		}
 	}
 	if c.Intercept.Mode == "tproxy" {
@@ -94,17 +83,44 @@ func (gw *gateway) listen(ctx context.Context) error {
 		}
 	}
 	if addr := c.Intercept.Explicit; addr != "" && gw.explicit == nil {
-		if gw.explicit, err = intercept.Listen(ctx, addr); err != nil {
+		if err := gw.bind(ctx, explicitSocket, addr, intercept.Listen); err != nil {
 			return err
 		}
 	}
 	if addr := c.Admin.Listen; addr != "" && gw.admin == nil {
-		ln, err := listenAdmin(ctx, addr)
-		if err != nil {
+		if err := gw.bind(ctx, adminSocket, addr, listenAdmin); err != nil {
 			return fmt.Errorf("admin.listen: %w", err)
 		}
-		gw.admin = gw.newAdmin(ln)
 	}
+	gw.before.leave()
+	return nil
+}
+
+// bind listens on addr, unless the gateway before us does.
+func (gw *gateway) bind(ctx context.Context, name, addr string, listen func(context.Context, string) (net.Listener, error)) error {
+	ln := gw.before.take(addr)
+	if ln == nil {
+		var err error
+		if ln, err = listen(ctx, addr); err != nil {
+			return err
+		}
+	}
+	return gw.use(inherited{name, addr, ln})
+}
+
+// use puts a listener to its use.
+func (gw *gateway) use(s inherited) error {
+	switch {
+	case s.Name == adminSocket && gw.admin == nil:
+		gw.admin = gw.newAdmin(s.ln)
+	case s.Name == explicitSocket && gw.explicit == nil:
+		gw.explicit = s.ln
+	case s.Name == adminSocket || s.Name == explicitSocket:
+		return fmt.Errorf("two sockets of systemd are named %q: expected one", s.Name)
+	default:
+		gw.listeners = append(gw.listeners, s.ln)
+	}
+	gw.sockets = append(gw.sockets, s)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,8 +67,12 @@ func TestSystemd(t *testing.T) {
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "WATCHDOG_USEC=20000",
 		"LISTEN_FDS=2", "LISTEN_FDNAMES=redirected:admin")
 	cmd.ExtraFiles = []*os.File{redirectedFile, adminFile}
-	var console bytes.Buffer
-	cmd.Stderr = &console
+	console, err := os.Create(filepath.Join(t.TempDir(), "console"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer console.Close()
+	cmd.Stderr = console
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +83,12 @@ func TestSystemd(t *testing.T) {
 			cmd.Wait()
 		}
 		if t.Failed() {
-			t.Logf("the gateway said:\n%s", console.String())
+			said, _ := os.ReadFile(console.Name())
+			t.Logf("the gateway said:\n%s", said)
 		}
 	})
 
-	hears := func(want string) {
+	hears := func(want string) string {
 		t.Helper()
 		said.SetReadDeadline(time.Now().Add(30 * time.Second))
 		b := make([]byte, 4096)
@@ -92,15 +98,32 @@ func TestSystemd(t *testing.T) {
 				t.Fatalf("systemd did not hear %s: %v", want, err)
 			}
 			if strings.HasPrefix(string(b[:n]), want) {
-				return
+				return string(b[:n])
+			}
+		}
+	}
+	says := func(words ...string) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			// Somebody has to hear of the watchdog, or the gateway waits.
+			said.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			said.Read(make([]byte, 4096))
+			b, err := os.ReadFile(console.Name())
+			if err != nil || time.Now().After(deadline) {
+				t.Fatalf("not said: %q (%v)\n%s", words, err, b)
+			}
+			for line := range strings.Lines(string(b)) {
+				if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+					return
+				}
 			}
 		}
 	}
 	hears("READY=1")
 	hears("WATCHDOG=1")
 
-	t.Run("privileges", func(t *testing.T) {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	privileges := func(t *testing.T, pid int) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,26 +136,27 @@ func TestSystemd(t *testing.T) {
 			}
 		}
 		// Every thread, as privileges are a thread's own.
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", cmd.Process.Pid))
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 		for _, name := range threads {
 			b, err := os.ReadFile(name)
 			if err == nil && !(strings.Contains(string(b), "CapEff:\t0000000000001000\n") && strings.Contains(string(b), "NoNewPrivs:\t1\n")) {
 				t.Errorf("a thread has kept its privileges:\n%s", b)
 			}
 		}
-		limits, _ := os.ReadFile(fmt.Sprintf("/proc/%d/limits", cmd.Process.Pid))
+		limits, _ := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
 		if !strings.Contains(string(limits), "Max core file size        0                    0 ") {
 			t.Errorf("core files are not off:\n%s", limits)
 		}
 		// Another process of the same user cannot have its memory.
 		out, err := exec.Command("setpriv", "--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups",
-			"head", "-c1", fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid)).CombinedOutput()
+			"head", "-c1", fmt.Sprintf("/proc/%d/mem", pid)).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "Permission denied") {
 			t.Errorf("reading the memory as the same user: %v, %s", err, out)
 		}
-	})
+	}
+	t.Run("privileges", func(t *testing.T) { privileges(t, cmd.Process.Pid) })
 
-	t.Run("sockets", func(t *testing.T) {
+	sockets := func(t *testing.T) {
 		resp, err := http.Get("http://" + admin + "/readyz")
 		if err != nil {
 			t.Fatal(err)
@@ -152,20 +176,41 @@ func TestSystemd(t *testing.T) {
 		if err == nil || os.IsTimeout(err) || errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("a connection made straight to the port: %v", err)
 		}
-	})
+	}
+	t.Run("sockets", sockets)
 
 	cmd.Process.Signal(syscall.SIGHUP)
 	hears("RELOADING=1\nMONOTONIC_USEC=")
 	hears("READY=1")
-	cmd.Process.Signal(syscall.SIGTERM)
-	hears("STOPPING=1")
-	if err := cmd.Wait(); err != nil {
+
+	// An upgrade that fails changes nothing, one that does not the process.
+	if err := os.WriteFile(config, []byte("[audit]\nlevle = \"all\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Signal(syscall.SIGUSR2)
+	says(`level=ERROR msg="upgrade failed, this process goes on"`, `unknown key \"levle\"`)
+	t.Run("after a failed upgrade", sockets)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Signal(syscall.SIGUSR2)
+	var next int
+	if _, err := fmt.Sscanf(hears("MAINPID="), "MAINPID=%d", &next); err != nil || next == cmd.Process.Pid {
+		t.Fatalf("MAINPID=%d (%v)", next, err)
+	}
+	defer syscall.Kill(next, syscall.SIGKILL)
+	hears("READY=1")
+	hears("WATCHDOG=1")
+	if err := cmd.Wait(); err != nil { // nothing lives there
 		t.Errorf("the gateway ended with %v", err)
 	}
 	ended = true
-	if !strings.Contains(console.String(), redirected) {
-		t.Errorf("the gateway does not name the socket %s", redirected)
-	}
+	t.Run("privileges of the successor", func(t *testing.T) { privileges(t, next) })
+	t.Run("sockets of the successor", sockets)
+	syscall.Kill(next, syscall.SIGTERM)
+	hears("STOPPING=1")
+	says("msg=stopped connections=1") // that of sockets
+	says("listening", redirected)
 }
 
 // TestSystemdSockets is about sockets that cannot be used: the start fails and

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"framegate/audit/capture"
@@ -12,8 +13,8 @@ import (
 
 // openPackets begins to write what the WebSockets carry to audit.pcap_dir; nil
 // if there is none.
-func (gw *gateway) openPackets() (*capture.Ring, error) {
-	c := gw.config.Audit
+func (gw *gateway) openPackets(of *config) (*capture.Ring, error) {
+	c := of.Audit
 	if c.PcapDir == "" {
 		return nil, nil
 	}
@@ -28,11 +29,13 @@ func (gw *gateway) openPackets() (*capture.Ring, error) {
 }
 
 // closePackets ends the last file. That it fails has no bearing on anything else.
-func (gw *gateway) closePackets() {
-	if gw.packets == nil {
+func (gw *gateway) closePackets() { gw.endRing(gw.packets.ring.Load()) }
+
+func (gw *gateway) endRing(r *capture.Ring) {
+	if r == nil {
 		return
 	}
-	if err := gw.packets.Close(); err != nil {
+	if err := r.Close(); err != nil {
 		gw.console.Error("packets: the last file is not whole", "err", err)
 	}
 }
@@ -46,32 +49,51 @@ func packetsSize(v any) (int64, error) {
 	return n, err
 }
 
-// A packetTap hands what passes to a ring of packet captures.
-type packetTap struct{ ring *capture.Ring }
+// A packetTap hands what passes to a ring of packet captures, nil if there is none.
+// After another has taken its place, the WebSockets that were in the one before
+// go on in it; those that were in none stay out, since how they began is not known.
+type packetTap struct{ ring atomic.Pointer[capture.Ring] }
 
 // Open implements mitm.Tap.
-func (t packetTap) Open(conn string, client, server netip.AddrPort, request, response []byte) mitm.TapStream {
-	s := t.ring.Open(conn, client, server, request, response)
+func (t *packetTap) Open(conn string, client, server netip.AddrPort, request, response []byte) mitm.TapStream {
+	ring := t.ring.Load()
+	if ring == nil {
+		return nil
+	}
+	s := ring.Open(conn, client, server, request, response)
 	if s == nil {
 		return nil
 	}
-	return &tapped{stream: s}
+	w := &tapped{tap: t}
+	w.stream.Store(s)
+	return w
 }
 
 // tapped is one WebSocket. It follows the frames, so that a reader who has
 // missed something can begin again with a whole one.
 type tapped struct {
-	stream *capture.RingStream
+	tap    *packetTap
+	stream atomic.Pointer[capture.RingStream]
 	frame  [2]frameCursor
+}
+
+// in returns the stream in the ring that is in force.
+func (t *tapped) in() *capture.RingStream {
+	s, ring := t.stream.Load(), t.tap.ring.Load()
+	if ring == nil || s.In(ring) {
+		return s
+	}
+	t.stream.CompareAndSwap(s, ring.Adopt(s)) // unless the other direction was first
+	return t.stream.Load()
 }
 
 // Bytes implements mitm.TapStream.
 func (t *tapped) Bytes(dir frames.Direction, at time.Time, b []byte) {
-	t.stream.Bytes(dir == frames.ToServer, at, b, t.frame[dir].pass(b))
+	t.in().Bytes(dir == frames.ToServer, at, b, t.frame[dir].pass(b))
 }
 
 // Close implements mitm.TapStream.
-func (t *tapped) Close() { t.stream.Close() }
+func (t *tapped) Close() { t.in().Close() }
 
 // A frameCursor knows where in the frames of a direction it stands.
 type frameCursor struct {

@@ -68,7 +68,7 @@ func TestTap(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, ends := range [][2]string{{"10.0.0.7:40000", "192.0.2.1:443"}, {"[2001:db8::7]:40000", "[2001:db8::1]:443"}} {
-		s := packetTap{ring}.Open(fmt.Sprint("c-", i), netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1]), []byte(inspectRequest), []byte(inspectAnswer))
+		s := tapOf(ring).Open(fmt.Sprint("c-", i), netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1]), []byte(inspectRequest), []byte(inspectAnswer))
 		at := time.Unix(1767366245, 0)
 		s.Bytes(frames.ToServer, at, []byte(wsFrame(frames.ToServer, 0, "plain needle")))
 		s.Bytes(frames.ToClient, at, []byte(wsFrame(frames.ToClient, 4, deflated("compressed needle"))))
@@ -123,7 +123,7 @@ func TestTapRotated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := packetTap{ring}.Open("c-1", netip.MustParseAddrPort("10.0.0.7:40000"), netip.MustParseAddrPort("192.0.2.1:443"), []byte(inspectRequest), []byte(inspectAnswer))
+	s := tapOf(ring).Open("c-1", netip.MustParseAddrPort("10.0.0.7:40000"), netip.MustParseAddrPort("192.0.2.1:443"), []byte(inspectRequest), []byte(inspectAnswer))
 	const messages = 400
 	for i := range messages {
 		dir := frames.Direction(i % 2)
@@ -156,4 +156,10 @@ func TestTapRotated(t *testing.T) {
 			t.Fatalf("%d messages shown, from %d on %q", len(shown), i, shown[min(i, len(shown)):min(i+3, len(shown))])
 		}
 	}
+}
+
+func tapOf(ring *capture.Ring) *packetTap {
+	t := new(packetTap)
+	t.ring.Store(ring)
+	return t
 }

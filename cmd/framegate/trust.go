@@ -72,11 +72,10 @@ func readCRLs(name string, sum contents) (lists []*chain.CRL, err error) {
 	return lists, err
 }
 
-// reloadTrust reads roots and revocation lists anew, and puts them in force with
-// an authority that may be new, too. If a file cannot be read, all of those that
-// are in force stay.
-func (gw *gateway) reloadTrust(own *ca.Authority) {
-	files, err := gw.config.loadTrust()
+// takeTrust puts roots and revocation lists in force that were read anew, with an
+// authority that may be new, too. If a file could not be read, which err says, all
+// of those that are in force stay.
+func (gw *gateway) takeTrust(files *chain.Trust, err error, own *ca.Authority) {
 	if err != nil {
 		gw.console.Error("roots or revocation lists rejected, those in force stay", "trust", gw.trust.Load().Version[:12], "err", err)
 		gw.log.Record(audit.Event{Event: audit.TrustReject, Policy: gw.policy.Load().Version(), Reason: err.Error()})

@@ -133,12 +133,17 @@ func TestReloadTrust(t *testing.T) {
 		t.Errorf("the console does not warn of the list:\n%s", &console)
 	}
 
-	gw.reloadTrust(authority)
+	reload := func(own *ca.Authority) {
+		t.Helper()
+		files, err := gw.config.loadTrust()
+		gw.takeTrust(files, err, own)
+	}
+	reload(authority)
 	if gw.trust.Load() != first {
 		t.Error("a reload of the same files is another trust")
 	}
 	write(roots, []byte("-----BEGIN CERTIFICATE-----\n"))
-	gw.reloadTrust(authority)
+	reload(authority)
 	if gw.trust.Load() != first || !strings.Contains(console.String(), "roots.pem:1: a PEM block that cannot be read") {
 		t.Errorf("a broken file changed the trust, or nothing was said:\n%s", &console)
 	}
@@ -146,7 +151,7 @@ func TestReloadTrust(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gw.reloadTrust(other) // the file is still broken
+	reload(other) // the file is still broken
 	second := gw.trust.Load()
 	if second.Version == first.Version || second.Roots == nil || len(second.CRLs) != 1 || second.Own[0].Equal(first.Own[0]) {
 		t.Errorf("another authority is not another trust with the same roots:\n%+v\n%+v", first, second)
@@ -156,7 +161,7 @@ func TestReloadTrust(t *testing.T) {
 	}
 	gw.config.TLS.CRLs = nil
 	write(roots, other.RootPEM())
-	gw.reloadTrust(other)
+	reload(other)
 	if third := gw.trust.Load(); third.Version == second.Version || len(third.CRLs) != 0 {
 		t.Error("other files are not another trust")
 	}

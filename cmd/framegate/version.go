@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -14,9 +15,18 @@ import (
 // file that was valid would be refused or would mean something else.
 const policySchema = 1
 
+// Of a release, set by the linker (internal/packaging/release.sh): a release has
+// neither a checkout to be stamped from when it is rebuilt from an archive, nor may
+// its bytes depend on whether there is one. A commit ends in "+modified" if the
+// files differed from it.
+var (
+	releaseVersion string
+	releaseCommit  string
+)
+
 // A build says which program this is.
 type build struct {
-	Version      string `json:"version"`          // of the module; "(devel)" for a build without one
+	Version      string `json:"version"`          // of the release or the module; "(devel)" for a build without one
 	Commit       string `json:"commit,omitempty"` // absent outside a checkout
 	Modified     bool   `json:"modified"`         // the checkout differed from the commit
 	Go           string `json:"go"`
@@ -30,6 +40,11 @@ func currentBuild() build {
 		Go:           runtime.Version(),
 		Platform:     runtime.GOOS + "/" + runtime.GOARCH,
 		PolicySchema: policySchema,
+	}
+	if releaseVersion != "" {
+		b.Version = releaseVersion
+		b.Commit, b.Modified = strings.CutSuffix(releaseCommit, "+modified")
+		return b
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -3,6 +3,7 @@ package endtoend
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"framegate/internal/lab"
 )
@@ -43,12 +45,29 @@ func (s *site) start(t *testing.T, args ...string) *gateway {
 	g := &gateway{site: s, console: newConsole(), exited: make(chan struct{})}
 	g.cmd = s.Command(context.Background(), lab.Gateway, command[0], command[1:]...)
 	g.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+s.path("notify"), "GOTRACEBACK=all")
-	g.cmd.Stderr = g.console
-	if err := g.cmd.Start(); err != nil {
+	said, console, err := os.Pipe() // not ended with the process: others may go on with it
+	if err != nil {
 		t.Fatal(err)
 	}
+	g.cmd.Stderr = console
+	err = g.cmd.Start()
+	console.Close()
+	if err != nil {
+		said.Close()
+		t.Fatal(err)
+	}
+	silent := make(chan struct{})
+	go func() {
+		defer close(silent)
+		defer said.Close()
+		io.Copy(g.console, said)
+	}()
 	go func() {
 		g.err = g.cmd.Wait()
+		select {
+		case <-silent:
+		case <-time.After(time.Second): // what has taken over speaks on
+		}
 		close(g.exited)
 	}()
 	t.Cleanup(func() { g.noRace(t) })
@@ -57,13 +76,13 @@ func (s *site) start(t *testing.T, args ...string) *gateway {
 		<-g.exited
 	})
 
-	said := make(chan error, 1)
+	got := make(chan error, 1)
 	go func() {
 		_, err := ready.Read(make([]byte, 64))
-		said <- err
+		got <- err
 	}()
 	select {
-	case err = <-said:
+	case err = <-got:
 	case <-g.exited:
 		err = fmt.Errorf("the gateway ended: %v", g.err)
 	case <-soon(t).Done():
@@ -161,6 +180,31 @@ func (c *console) wait(t *testing.T, words ...string) string {
 		select {
 		case <-ctx.Done():
 			t.Fatalf("no line with %q in:\n%s", words, text)
+		case <-changed:
+		}
+	}
+}
+
+// waitTimes waits until n lines have the words.
+func (c *console) waitTimes(t *testing.T, n int, words ...string) {
+	t.Helper()
+	ctx := soon(t)
+	for {
+		c.mu.Lock()
+		text, changed := string(c.text), c.changed
+		c.mu.Unlock()
+		found := 0
+		for line := range strings.Lines(text) {
+			if containsAll(line, words) {
+				found++
+			}
+		}
+		if found >= n {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d lines with %q, expected %d, in:\n%s", found, words, n, text)
 		case <-changed:
 		}
 	}

@@ -29,7 +29,7 @@ func run(m *testing.M) int {
 	}
 	program = filepath.Join(dir, "framegate")
 	if err == nil {
-		err = build(program)
+		err = build(program, raced())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -38,10 +38,16 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the program, with the race detector if these tests have it.
-func build(path string) error {
+// raced reports whether these tests have the race detector.
+func raced() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// build builds the program, with the race detector if that is asked for.
+func build(path string, race bool) error {
 	args := []string{"build", "-buildvcs=false", "-o", path}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if race {
 		args = append(args, "-race")
 	}
 	cmd := exec.Command("go", append(args, "framegate/cmd/framegate")...)

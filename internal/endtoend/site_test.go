@@ -59,6 +59,7 @@ type settings struct {
 	policy string
 	mode   string // intercept.mode; empty: redirect
 	drain  string // limits.drain_timeout; empty: 1s
+	spread string // limits.drain_spread; empty: 0s
 	limits string // further lines of [limits]
 }
 
@@ -90,6 +91,9 @@ func newSite(t *testing.T, o settings) *site {
 	if o.drain == "" {
 		o.drain = "1s"
 	}
+	if o.spread == "" {
+		o.spread = "0s"
+	}
 	s.write(t, "framegate.toml", fmt.Sprintf(`
 [intercept]
 mode       = %q
@@ -102,6 +106,7 @@ dir = %q
 upstream_roots = [%q]
 [limits]
 drain_timeout = %q
+drain_spread = %q
 %s
 [policy]
 files = [%q]
@@ -109,7 +114,7 @@ files = [%q]
 dir   = %q
 level = "frames"
 `, s.mode, lab.ClientLink, s.address(t, "tcp4", pageHost, 0).Addr().String()+"/32", s.address(t, "tcp6", pageHost, 0).Addr().String()+"/128",
-		s.path("ca"), s.path("origin-root.pem"), o.drain, o.limits, s.path("policy.toml"), s.path("audit")))
+		s.path("ca"), s.path("origin-root.pem"), o.drain, o.spread, o.limits, s.path("policy.toml"), s.path("audit")))
 
 	s.framegate(t, "ca", "init")
 	s.framegate(t, "redirect", "up")

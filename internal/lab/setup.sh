@@ -54,6 +54,15 @@ if [ "$1" = test ]; then
 	have shasum || missing+=(perl)
 	have plistutil || missing+=(libplist-utils)
 	have shellcheck || missing+=(shellcheck)
+	# What the package of internal/packaging is tried with.
+	have lintian || missing+=(lintian)
+	have man || missing+=(man-db)
+	have col || missing+=(bsdextrautils)
+	have file || missing+=(file)
+	have setcap || missing+=(libcap2-bin)
+	have fish || missing+=(fish)
+	have zsh || missing+=(zsh)
+	[ -e /usr/share/bash-completion/bash_completion ] || missing+=(bash-completion)
 	/usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 	/usr/bin/python3 -c 'import websockets' 2>/dev/null || missing+=(python3-websockets)
 fi

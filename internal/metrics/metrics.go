@@ -57,6 +57,8 @@ type Gateway struct {
 	Refused      map[string]int64 // by reason
 	MemoryUsed   uint64           // bytes
 	MemoryLimit  uint64           // bytes
+	Rungs        map[string]int   // of the overload ladder, by cause: 0 normal, 1 soft, 2 hard
+	Sheddings    int64            // times that caches were shed
 	PolicyLoaded time.Time
 	Reloads      []Reloads
 }
@@ -133,6 +135,10 @@ func (s sender) gateway(g Gateway) {
 	}
 	s.send(memoryUsed, float64(g.MemoryUsed))
 	s.send(memoryLimit, float64(g.MemoryLimit))
+	for cause, rung := range g.Rungs {
+		s.send(overloadRung, float64(rung), cause)
+	}
+	s.send(sheddings, float64(g.Sheddings))
 	s.send(policyLoaded, unix(g.PolicyLoaded))
 	for _, r := range g.Reloads {
 		s.send(reloads, float64(r.Loaded), r.What, "loaded")
@@ -156,6 +162,11 @@ func (s sender) traffic(x mitm.Snapshot) {
 	s.counts(hits, x.Rules)
 	s.histograms(inspect, x.Inspect)
 	s.histograms(hold, x.Hold)
+	s.send(heldBytes, float64(x.Held.Bytes))
+	s.send(heldLimit, float64(x.Held.Limit))
+	s.send(heldWaiting, float64(x.Held.Waiting))
+	s.send(heldWaits, float64(x.Held.Waits))
+	s.send(heldEnded, float64(x.Held.Ended))
 }
 
 func (s sender) log(l audit.Status) {

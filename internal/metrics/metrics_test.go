@@ -52,7 +52,7 @@ func source(t *testing.T) Source {
 		Policy:    func() *policy.Policy { return p },
 		Authority: func() *ca.Authority { return authority },
 		Gateway: func() Gateway {
-			return Gateway{Ready: true, Connections: 100, Refused: map[string]int64{"memory": 1, "max_connections": 2}, MemoryUsed: 10, MemoryLimit: 20,
+			return Gateway{Ready: true, Connections: 100, Refused: map[string]int64{"memory": 1, "max_connections": 2, "client_rate": 3}, MemoryUsed: 10, MemoryLimit: 20, Rungs: map[string]int{"memory": 1},
 				PolicyLoaded: time.Unix(1e9, 0), Reloads: []Reloads{{"policy", 1, 0, 2}, {"trust", 0, 1, 0}, {"authority", 0, 1, 0}}}
 		},
 	}
@@ -88,6 +88,8 @@ func TestMetrics(t *testing.T) {
 		`framegate_rule_hits_total{mode="connection",rule="bank"} 0`,
 		`framegate_inspect_duration_seconds_bucket{direction="to-server",le="5e-06"} 0`,
 		`framegate_hold_duration_seconds_bucket{direction="to-client",le="+Inf"} 0`,
+		`framegate_held_bytes 0`,
+		`framegate_held_waits_total 0`,
 		`framegate_policy_rules{mode="shadow"} 1`,
 		`framegate_reloads_total{outcome="rejected",what="policy"} 2`,
 		`framegate_ca_certificate_expiry_timestamp_seconds{certificate="root"}`,
@@ -138,7 +140,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 func TestNames(t *testing.T) {
 	things := []string{"framegate_ready", "framegate_connections", "framegate_connections_half_open", "framegate_websockets",
 		"framegate_connections_limit", "framegate_policy_rules", "framegate_leaf_cache_entries", "framegate_leaf_cache_limit",
-		"framegate_audit_writable", "framegate_audit_queue_length", "framegate_audit_queue_limit", "framegate_ship_failing"}
+		"framegate_audit_writable", "framegate_audit_queue_length", "framegate_audit_queue_limit", "framegate_ship_failing", "framegate_held_waiting", "framegate_overload_rung"}
 	unit := regexp.MustCompile(`_(seconds|bytes|info)$`)
 	for _, m := range all {
 		switch {
