@@ -132,7 +132,7 @@ func TestEncryptedKeys(t *testing.T) {
 	}
 	plain := 0
 	for path, text := range contents(t, dir) {
-		if strings.Contains(text, "AGE") {
+		if strings.Contains(text, "BEGIN AGE") {
 			t.Errorf("%s is encrypted", path)
 		}
 		if strings.Contains(text, "PRIVATE KEY") {

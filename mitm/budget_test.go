@@ -167,6 +167,7 @@ func TestBudgetStalled(t *testing.T) {
 					tt.do(c)
 					time.Sleep(time.Second)
 				}
+				synctest.Wait()
 				if tt.ended != (ended > 0) || ended > 0 && ended < grace {
 					t.Errorf("ended after %v", ended)
 				}

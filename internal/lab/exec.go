@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -68,14 +69,30 @@ func (n *Net) Dial(ctx context.Context, p Place, network, address string) (net.C
 			return nil, err
 		}
 	}
+	to := netip.AddrPortFrom(ip, uint16(port)).String()
 	var conn net.Conn
 	err = n.Do(p, func() (err error) {
-		// A literal address is dialled on the calling goroutine.
-		var d net.Dialer
-		conn, err = d.DialContext(ctx, network, netip.AddrPortFrom(ip, uint16(port)).String())
+		// Ports in TIME_WAIT are taken.
+		for range lastPort - firstPort {
+			// A literal address is dialled on the calling goroutine.
+			d := net.Dialer{LocalAddr: &net.TCPAddr{Port: n.port()}}
+			if conn, err = d.DialContext(ctx, network, to); !errors.Is(err, syscall.EADDRINUSE) {
+				break
+			}
+		}
 		return err
 	})
 	return conn, err
+}
+
+// The ports of those who Dial are below those that the kernel gives by itself.
+const firstPort, lastPort = 12000, 32000
+
+// port returns the ports in turn. The kernel would use one for two connections to
+// different servers; redirected, both lead to the gateway's port, and so conntrack
+// gives the second another one there: the log would not have the client's own.
+func (n *Net) port() int {
+	return firstPort + int((n.ports.Add(1)-1)%(lastPort-firstPort))
 }
 
 func (n *Net) pick(network, name string) (netip.Addr, error) {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrNotRoot is returned by [Up] and [Sweep] without root's rights.
@@ -78,6 +79,8 @@ type Net struct {
 	alive  context.Context // ends with Down; every Command ends with it
 	kill   context.CancelFunc
 	handle [len(places)]os.FileInfo // identity of each namespace, to find the processes in it
+
+	ports atomic.Uint32 // given to connections of Dial so far
 
 	once    sync.Once
 	downErr error

@@ -298,10 +298,13 @@ func (b *books) total() {
 	if b.onFailure == "block" {
 		return // what was refused may have been refused before it was anything
 	}
-	var upgraded, accepted int64
+	var upgraded, accepted, refused int64
 	for _, c := range b.clients {
 		if c.upgraded {
 			upgraded++
+		}
+		if strings.HasPrefix(c.outcome, handshake+"status ") {
+			refused++
 		}
 	}
 	accepted = int64(len(b.servers.opened))
@@ -318,8 +321,11 @@ func (b *books) total() {
 		want += b.events[event]
 	}
 	want++ // policy.load at the start
-	want += b.events[audit.HTTPRequest] + b.events[audit.CAIssue]
 	low, high := want+2*upgraded, want+2*accepted
+	// These may be among the lost.
+	requests, issued := b.events[audit.HTTPRequest], b.events[audit.CAIssue]
+	low += requests + issued
+	high += max(requests, refused) + max(issued, b.counted.sum("framegate_leaf_mints_total"))
 	if have+b.gap < low || have+b.gap > high {
 		b.t.Errorf("%d records and %d that audit.gap counts, expected %d to %d together; records by event: %v", have, b.gap, low, high, b.events)
 	}
