@@ -100,12 +100,16 @@ func (s *server) serveConn(ctx context.Context, c net.Conn) {
 	defer s.conns.Done()
 	dst, err := s.dst(c)
 	if err != nil {
-		s.log.warn("connection refused", "client", c.RemoteAddr().String(), "local", c.LocalAddr().String(), "err", err)
-		reset(c)
+		s.refuse(c, err)
 		return
 	}
 	defer contain(c)
 	s.handle(ctx, c, dst)
+}
+
+func (s *server) refuse(c net.Conn, err error) {
+	s.log.warn("connection refused", "client", c.RemoteAddr().String(), "local", c.LocalAddr().String(), "err", err)
+	reset(c)
 }
 
 // contain, deferred, keeps a panic in the handler of c from ending all the

@@ -71,7 +71,7 @@ func (h *hop) start() (ended <-chan struct{}) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.relay(&upgrade{})
+		h.relay(&upgrade{})()
 		h.end(nil)
 	}()
 	return done

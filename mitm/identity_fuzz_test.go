@@ -47,7 +47,7 @@ func newLine(t testing.TB, v *variant) *line {
 	}
 	go func() {
 		defer close(l.ended)
-		l.relay(ws)
+		l.relay(ws)()
 		l.hop.end(nil)
 	}()
 	t.Cleanup(func() {

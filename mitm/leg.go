@@ -16,6 +16,7 @@ type leg struct {
 	wire *wire
 	tls  *tls.Conn // nil on a plain connection
 	back []byte    // plaintext that was read and put back
+	dry  bool      // all that was received has been read; belongs to who reads
 
 	mu     sync.Mutex
 	closed bool // a Close frame was sent; nothing may follow (RFC 6455, Section 5.5.1)
@@ -39,6 +40,12 @@ func (l *leg) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+	if l.dry && !l.wire.nowait {
+		// Wait here, and not below crypto/tls: the collector halves the stack of an
+		// idle goroutine only if less than a quarter of it is in use.
+		l.dry = false
+		l.wire.wait()
+	}
 	return l.conn().Read(p)
 }
 
@@ -59,7 +66,7 @@ func (l *leg) drain(b []byte) (n int, err error) {
 		n += k
 	}
 	if err == error(errWouldBlock{}) {
-		err = nil
+		l.dry, err = true, nil
 	}
 	return n, err
 }
@@ -124,7 +131,18 @@ func (l *leg) end() {
 // wasReset reports whether err means that the peer broke the connection off,
 // which is carried over to the other side as such.
 func wasReset(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EPIPE)
+	return wasLost(err) || errors.Is(err, syscall.EPIPE)
+}
+
+// wasLost reports whether err means that the connection was broken off without a
+// FIN: by the peer, or because nothing reaches it.
+func wasLost(err error) bool {
+	for _, e := range []error{syscall.ECONNRESET, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // isEOF reports whether err, from Read, is the end of the stream, and whether

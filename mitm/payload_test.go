@@ -333,7 +333,7 @@ func BenchmarkPayload(b *testing.B) {
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
-					h.relay(ws)
+					h.relay(ws)()
 					h.end(nil)
 				}()
 				const line = `{"type":"ticker","sequence":37475248783,"product_id":"ETH-USD","price":"1285.22","time":"2022-10-19T23:28:22.061769Z"}` + "\n"

@@ -120,48 +120,62 @@ func (p *Proxy) setUp() {
 // both sides; anything else is cut. With a [Drain] as the cause, that is when it
 // is the turn of this connection.
 func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
-	f, err := p.accept(ctx, c, dst)
-	if err != nil {
-		return
+	var f *flow
+	var carry func() error
+	var err error
+	defer func() {
+		if f != nil {
+			f.end(err)
+		}
+	}()
+	apart(func() { // or an idle connection would keep the stack that its handshakes needed
+		if f, err = p.accept(ctx, c, dst); err == nil {
+			carry, err = f.open()
+		}
+	})
+	if carry != nil {
+		err = carry()
 	}
-	defer func() { f.end(err) }()
+}
 
+// open goes all the way to where what the peers say is only carried, for as long as
+// they like, and returns what sees to that; nil if the connection has ended before.
+func (f *flow) open() (carry func() error, err error) {
 	first, err := f.firstBytes()
 	if err != nil {
-		return
+		return nil, err
 	}
 	switch d := f.decide(first); {
 	case d.Action == policy.Block:
 		f.block(first, d)
-		return
+		return nil, err
 	case d.Action == policy.Bypass || first.speech == speechOther:
-		err = f.bypass(first.head, d)
-		return
+		head := first.head
+		return func() error { return f.bypass(head, d) }, nil
 	}
 	head := first.head
 	if first.speech == speechTLS {
 		if err = f.affordTLS(); err != nil {
-			return
+			return nil, err
 		}
 		var origin *x509.Certificate
 		if !f.local { // or there is nobody to dial and to verify
 			origin, err = f.upstreamTLS(first.hello)
 		}
 		if errors.Is(err, errClientCert) && !f.settings.BlockClientCert {
-			err = f.bypass(nil, policy.Decision{Action: policy.Bypass, Rule: tlsClientCert})
-			return
+			return func() error { return f.bypass(nil, policy.Decision{Action: policy.Bypass, Rule: tlsClientCert}) }, nil
 		} else if err != nil {
-			return
+			return nil, err
 		}
 		var leaf *tls.Certificate
 		if leaf, err = f.leaf(origin, first.hello); err != nil {
-			return
+			return nil, err
 		}
 		if err = f.clientTLS(leaf); err != nil {
-			return
+			return nil, err
 		}
 		if head, err = f.firstRequest(); err != nil {
-			return
+			return nil, err
 		}
 	}
 	f.established()
@@ -172,16 +186,15 @@ func (p *Proxy) ServeConn(ctx context.Context, c net.Conn, dst netip.AddrPort) {
 		}
 		var ws *upgrade
 		if ws, err = f.upgrade(head); err != nil {
-			return
+			return nil, err
 		}
 		if ws != nil && ws.opaque != "" {
-			err = f.opaque(ws)
-			return
+			return func() error { return f.opaque(ws) }, nil
 		}
 		if ws != nil {
-			err = f.relay(ws)
-			return
+			return f.relay(ws), nil
 		}
 		head, err = f.requestHead()
 	}
+	return nil, err
 }

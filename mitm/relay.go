@@ -26,6 +26,9 @@ type relay struct {
 	ws         *upgrade
 	directions [2]*direction // by frames.Direction
 	claims     claims
+	running    sync.WaitGroup // both directions
+	counted    func()         // ends the count as an open one
+	unwatch    func()         // ends watchIdle; nil without an IdleTimeout
 
 	last    atomic.Int64 // when a byte passed, in Unix nanoseconds; only with an IdleTimeout
 	closing atomic.Bool  // nothing more is forwarded
@@ -46,8 +49,9 @@ type ending struct {
 	rules  []string
 }
 
-// relay carries messages until the WebSocket has ended on both sides.
-func (f *flow) relay(ws *upgrade) error {
+// relay begins to carry messages, and returns what waits until the WebSocket has
+// ended on both sides.
+func (f *flow) relay(ws *upgrade) (wait func() error) {
 	f.stopped()
 	f.state = audit.StateInspected
 	r := &relay{flow: f, ws: ws}
@@ -56,19 +60,32 @@ func (f *flow) relay(ws *upgrade) error {
 	r.directions[frames.ToClient] = newDirection(r, frames.ToClient, f.up, &f.down)
 	f.stopped = context.AfterFunc(f.ctx, r.drain)
 	if f.settings.IdleTimeout > 0 {
-		defer r.watchIdle()()
+		r.unwatch = r.watchIdle()
 	}
+	r.counted = f.proxy.Stats.websocket()
+	r.running.Go(r.directions[frames.ToServer].run)
+	r.running.Go(r.directions[frames.ToClient].run)
+	return r.wait
+}
 
-	// Both run on fresh goroutines, since the handshakes have grown this one's stack.
-	defer f.proxy.Stats.websocket()()
-	var both sync.WaitGroup
-	both.Go(r.directions[frames.ToServer].run)
-	both.Go(r.directions[frames.ToClient].run)
-	both.Wait()
+// wait is where ServeConn spends the life of a WebSocket, with as little on the
+// stack as can be.
+func (r *relay) wait() error {
+	r.running.Wait()
+	r.over()
+	return nil
+}
+
+// over records the end.
+func (r *relay) over() {
+	f, ws := r.flow, r.ws
+	defer r.counted()
+	if r.unwatch != nil {
+		defer r.unwatch()
+	}
 	if ws.tap != nil {
 		ws.tap.Close()
 	}
-
 	e := f.event(audit.WSClose)
 	e.Path, e.Code, e.Reason, e.Action = ws.Path, int(r.end.code), r.end.reason, r.end.action
 	if r.end.dir != "" {
@@ -83,7 +100,6 @@ func (f *flow) relay(ws *upgrade) error {
 		ToServer: r.directions[frames.ToServer].total(),
 		ToClient: r.directions[frames.ToClient].total(),
 	}
-	return nil
 }
 
 // endedBy keeps how the WebSocket ended. The first to say so is right, but that

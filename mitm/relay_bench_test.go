@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -95,9 +96,10 @@ func relayHop(b *testing.B, scheme string, size, most int, stats *Stats) {
 }
 
 // What an idle WebSocket over TLS costs: that of the gateway is the difference
-// between clients and servers with it and the same ones without.
+// between clients and servers with it and the same ones without. The ratio is to a
+// relay that ends TLS on both sides and does nothing else.
 func BenchmarkIdle(b *testing.B) {
-	const connections = 2000
+	const connections = 1000
 	for b.Loop() {
 		memory := func() float64 {
 			runtime.GC()
@@ -106,13 +108,18 @@ func BenchmarkIdle(b *testing.B) {
 			runtime.ReadMemStats(&m)
 			return float64(m.HeapAlloc+m.StackInuse) / connections / 1024
 		}
-		keep := make([]any, 0, connections)
-		start := memory()
+		keep := make([]any, 0, 3*connections)
 		done := make(chan struct{})
+		start := memory()
 		for range connections {
-			keep = append(keep, openDirect(b, done))
+			keep = append(keep, openDirect(b, nil, done))
 		}
 		direct := memory() - start
+		start = memory()
+		for range connections {
+			keep = append(keep, openDirect(b, bareRelay, done))
+		}
+		bare := memory() - start - direct
 
 		h := newHub(b, "wss", "", func(p *Proxy) { p.Audit = discardSink{} })
 		h.policy.Store(examplePolicy(b)())
@@ -125,23 +132,79 @@ func BenchmarkIdle(b *testing.B) {
 			s.client.read()
 			keep = append(keep, s)
 		}
-		b.ReportMetric(memory()-start-direct, "KiB/conn")
+		gateway := memory() - start - direct
+		b.ReportMetric(gateway, "KiB/conn")
+		b.ReportMetric(bare, "bare-KiB/conn")
+		b.ReportMetric(gateway/bare, "ratio")
 		runtime.KeepAlive(keep)
 		h.stop()
 		close(done)
 	}
 }
 
-// openDirect connects a client and a server without a gateway. As that of a
-// hub, the server stays on its goroutine until done.
-func openDirect(b *testing.B, done <-chan struct{}) *tls.Conn {
+// bareRelay ends TLS on both sides and copies. It waits with one byte, and on
+// goroutines that have seen no handshake.
+func bareRelay(b *testing.B, down net.Conn, dst string) {
+	client, server := serverSecrets()
+	near := tls.Server(down, server)
+	up, err := net.Dial("tcp", dst)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	far := tls.Client(up, client)
+	if err := errors.Join(near.Handshake(), far.Handshake()); err != nil {
+		b.Error(err)
+		return
+	}
+	b.Cleanup(func() { down.Close(); up.Close() })
+	for _, way := range [][2]*tls.Conn{{near, far}, {far, near}} {
+		go func() {
+			var first [1]byte
+			for {
+				n, err := way[0].Read(first[:])
+				if err != nil {
+					return
+				}
+				rest := takeBuffer(chunk)[:chunk]
+				rest[0] = first[0]
+				if n == 1 { // crypto/tls has the rest of the record
+					n, err = way[0].Read(rest[1:])
+				}
+				if err != nil {
+					return
+				}
+				way[1].Write(rest[:1+n])
+				giveBuffer(rest)
+			}
+		}()
+	}
+}
+
+// openDirect connects a client and a server without a gateway, by relay if that is
+// not nil. As that of a hub, the server stays on its goroutine until done.
+func openDirect(b *testing.B, relay func(b *testing.B, down net.Conn, dst string), done <-chan struct{}) *tls.Conn {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer ln.Close()
-	near, err := net.Dial("tcp", ln.Addr().String())
+	dst := ln.Addr().String()
+	if relay != nil {
+		middle, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer middle.Close()
+		dst = middle.Addr().String()
+		go func() {
+			if down, err := middle.Accept(); err == nil {
+				relay(b, down, ln.Addr().String())
+			}
+		}()
+	}
+	near, err := net.Dial("tcp", dst)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
+	"weak"
 
 	"framegate/mitm/chain"
 )
@@ -29,6 +32,7 @@ type epoch struct {
 	trust   *chain.Trust
 	tickets *tls.Config            // holds the keys of the clients' tickets, which it renews
 	servers tls.ClientSessionCache // sessions with servers
+	clients *sync.Map              // *tls.Config for clients, by weak.Pointer of the leaf
 }
 
 // epoch returns the one that is in force.
@@ -40,7 +44,7 @@ func (p *Proxy) epoch() *epoch {
 		if e != nil && e.trust == trust && e.version == version {
 			return e
 		}
-		next := &epoch{version, trust, new(tls.Config), tls.NewLRUClientSessionCache(maxSessions)}
+		next := &epoch{version, trust, new(tls.Config), tls.NewLRUClientSessionCache(maxSessions), new(sync.Map)}
 		if p.inForce.CompareAndSwap(e, next) {
 			return next
 		}
@@ -51,7 +55,7 @@ func (p *Proxy) epoch() *epoch {
 // with them are full ones. Clients keep theirs, of which we have the keys only.
 func (p *Proxy) Shed() {
 	if e := p.inForce.Load(); e != nil {
-		p.inForce.CompareAndSwap(e, &epoch{e.version, e.trust, e.tickets, tls.NewLRUClientSessionCache(maxSessions)})
+		p.inForce.CompareAndSwap(e, &epoch{e.version, e.trust, e.tickets, tls.NewLRUClientSessionCache(maxSessions), e.clients})
 	}
 }
 
@@ -103,6 +107,27 @@ func (s *serverSessions) Put(_ string, c *tls.ClientSessionState) {
 	if c, err = tls.NewResumptionState(ticket, state); err == nil {
 		s.cache.Put(s.key, c)
 	}
+}
+
+// forClients returns what the clients get that are shown leaf. It is one for all of
+// them: crypto/tls keeps it for as long as a connection lives.
+func (e *epoch) forClients(leaf *tls.Certificate) *tls.Config {
+	key := weak.Make(leaf)
+	if c, ok := e.clients.Load(key); ok {
+		return c.(*tls.Config)
+	}
+	c := &tls.Config{
+		Certificates:                []tls.Certificate{*leaf},
+		NextProtos:                  alpn,
+		MinVersion:                  tls.VersionTLS12,
+		DynamicRecordSizingDisabled: true,
+	}
+	e.resumable(c, leaf)
+	if other, ok := e.clients.LoadOrStore(key, c); ok {
+		return other.(*tls.Config)
+	}
+	runtime.AddCleanup(leaf, func(clients *sync.Map) { clients.Delete(key) }, e.clients)
+	return c
 }
 
 // leafMark tells our note in a client's ticket.

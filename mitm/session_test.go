@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -291,4 +293,34 @@ func TestTicketIsForTheLeaf(t *testing.T) {
 			}
 		})
 	}
+}
+
+// All who are shown a leaf share what crypto/tls keeps for it, and that goes with
+// the leaf.
+func TestConfigIsForTheLeaf(t *testing.T) {
+	e := &epoch{tickets: new(tls.Config), clients: new(sync.Map)}
+	leaves := make([]*tls.Certificate, 2)
+	for i := range leaves {
+		leaf := originPKI().cert("valid")
+		leaves[i] = &leaf
+	}
+	first := e.forClients(leaves[0])
+	if e.forClients(leaves[0]) != first {
+		t.Error("two configurations for one leaf")
+	}
+	if e.forClients(leaves[1]) == first {
+		t.Error("one configuration for two leaves")
+	}
+	kept := func() (n int) {
+		e.clients.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	if n := kept(); n != 2 {
+		t.Errorf("%d configurations are kept, want 2", n)
+	}
+	leaves[1] = nil
+	if !settles(func() bool { runtime.GC(); return kept() == 1 }) {
+		t.Errorf("%d configurations are kept, want 1", kept())
+	}
+	runtime.KeepAlive(leaves)
 }

@@ -198,15 +198,8 @@ func (f *flow) leaf(origin *x509.Certificate, hello *tls.ClientHelloInfo) (*tls.
 // clientTLS ends the client's TLS with leaf.
 func (f *flow) clientTLS(leaf *tls.Certificate) error {
 	f.phase()
-	c := &tls.Config{
-		Certificates:                []tls.Certificate{*leaf},
-		NextProtos:                  alpn,
-		MinVersion:                  tls.VersionTLS12,
-		DynamicRecordSizingDisabled: true,
-	}
-	f.proxy.epoch().resumable(c, leaf)
 	f.down.wire.tail = []byte{}
-	f.down.tls = tls.Server(f.down.wire, c)
+	f.down.tls = tls.Server(f.down.wire, f.proxy.epoch().forClients(leaf))
 	err := f.down.tls.HandshakeContext(f.ctx)
 	f.proxy.Stats.handshake(clientLeg, f.down.tls, err)
 	if err == nil {

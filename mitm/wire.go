@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // chunk is what one read takes from a socket and one write gives to it: four
@@ -32,6 +34,7 @@ type wire struct {
 	into   []byte       // where fillOnce reads to; nil: a chunk from the pool
 	n      int
 	err    error
+	fault  error  // what wait had in place of bytes; not yet read
 	ended  bool   // a FIN was read
 	tail   []byte // the last bytes read, of a handshake; nil: they are not kept
 
@@ -89,40 +92,84 @@ func (w *wire) release() {
 	}
 }
 
+// wait waits until Read has something to hand out, bytes or an error.
+func (w *wire) wait() {
+	if len(w.ahead) > 0 || w.fault != nil {
+		return
+	}
+	if w.fault = w.receive(); w.fault == nil {
+		w.ahead = w.store[:w.n]
+	}
+}
+
+// receive waits for one read that has an outcome; the end of the stream is io.EOF.
+func (w *wire) receive() error {
+	if err := w.raw.Read(w.ready); err != nil {
+		w.release()
+		return err
+	}
+	if w.err != nil || w.n == 0 {
+		w.release()
+		return w.ending()
+	}
+	return nil
+}
+
+// ending is what the last read says when it had no bytes.
+func (w *wire) ending() error {
+	if w.err != nil {
+		return &net.OpError{Op: "read", Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: w.err}
+	}
+	if err := w.lost(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// lost returns how the connection broke, if it was a write that the system told of
+// it: it does so once, and to whoever reads afterwards the stream has ended.
+func (w *wire) lost() error {
+	gone := false
+	w.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		gone = err == nil && info.State == unix.BPF_TCP_CLOSE
+	})
+	if !gone {
+		return nil
+	}
+	w.mu.Lock() // of a write that is about to say it
+	defer w.mu.Unlock()
+	if wasLost(w.broken) {
+		return w.broken
+	}
+	return nil
+}
+
 // Read implements io.Reader.
 func (w *wire) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if len(w.ahead) == 0 {
+	if len(w.ahead) == 0 && w.fault == nil {
 		if w.nowait {
 			return 0, errWouldBlock{}
 		}
-		w.into = nil
 		if len(p) >= chunk/2 {
 			w.into = p
+			w.fault = w.receive()
+			w.into = nil
+			if w.fault == nil {
+				w.keepTail(p[:w.n])
+				return w.n, nil
+			}
 		}
-		err := w.raw.Read(w.ready)
-		direct := w.into != nil
-		w.into = nil
-		if err != nil {
-			w.release()
-			return 0, err
-		}
-		if w.err != nil {
-			w.release()
-			return 0, &net.OpError{Op: "read", Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: w.err}
-		}
-		if w.n == 0 {
-			w.release()
-			w.ended = true
-			return 0, io.EOF
-		}
-		if direct {
-			w.keepTail(p[:w.n])
-			return w.n, nil
-		}
-		w.ahead = w.store[:w.n]
+		w.wait()
+	}
+	if len(w.ahead) == 0 {
+		err := w.fault
+		w.fault = nil
+		w.ended = w.ended || err == io.EOF
+		return 0, err
 	}
 	n := copy(p, w.ahead)
 	w.keepTail(p[:n])

@@ -10,11 +10,14 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +64,71 @@ func TestWireGather(t *testing.T) {
 	client.expect("at once again")
 	if err := w.flush(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What wait has found is what Read hands out next, without waiting: bytes, the end
+// of the stream, or an error, which is said once.
+func TestWireWait(t *testing.T) {
+	client, _, gw := pipe(t)
+	w := gw[0]
+	read := func(want string, wantErr error) {
+		t.Helper()
+		var b [8]byte
+		n, err := w.Read(b[:])
+		if string(b[:n]) != want || !errors.Is(err, wantErr) {
+			t.Fatalf("read %q (%v), want %q (%v)", b[:n], err, want, wantErr)
+		}
+	}
+	w.SetReadDeadline(time.Unix(1, 0))
+	w.wait()
+	w.SetReadDeadline(time.Time{})
+	w.nowait = true
+	read("", os.ErrDeadlineExceeded)
+	read("", errWouldBlock{})
+	client.send("here")
+	w.wait()
+	w.wait() // no more is taken while that is unread
+	read("here", nil)
+	if w.store != nil {
+		t.Fatal("a buffer is held with nothing in it")
+	}
+	client.closeWrite()
+	w.wait()
+	if w.ended {
+		t.Fatal("the end counts before it is read")
+	}
+	read("", io.EOF)
+	if !w.ended || w.store != nil {
+		t.Fatalf("ended %v, buffer held %v", w.ended, w.store != nil)
+	}
+}
+
+// The system says once how a connection broke. If a write was told, to a read it is
+// no end of the stream all the same; a FIN that came before is one.
+func TestWireLost(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		fin  bool
+		want error
+	}{{"reset", false, syscall.ECONNRESET}, {"closed, then reset", true, io.EOF}} {
+		t.Run(c.name, func(t *testing.T) {
+			client, _, gw := pipe(t)
+			w := gw[0]
+			if c.fin {
+				client.closeWrite() // and what it gets unread after that resets
+			} else {
+				client.tcp.SetLinger(0)
+			}
+			client.Close()
+			var wrote error
+			if !settles(func() bool { _, wrote = w.Write([]byte("x")); return wrote != nil }) {
+				t.Fatal("writes go on")
+			}
+			if _, err := w.Read(make([]byte, 1)); !errors.Is(err, c.want) {
+				t.Errorf("after %v, read fails with %v, want %v", wrote, err, c.want)
+			}
+		})
 	}
 }
 

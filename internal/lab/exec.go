@@ -75,7 +75,10 @@ func (n *Net) Dial(ctx context.Context, p Place, network, address string) (net.C
 		// Ports in TIME_WAIT are taken.
 		for range lastPort - firstPort {
 			// A literal address is dialled on the calling goroutine.
-			d := net.Dialer{LocalAddr: &net.TCPAddr{Port: n.port()}}
+			var d net.Dialer
+			if strings.HasPrefix(network, "tcp") {
+				d.LocalAddr = &net.TCPAddr{Port: n.port()}
+			}
 			if conn, err = d.DialContext(ctx, network, to); !errors.Is(err, syscall.EADDRINUSE) {
 				break
 			}
