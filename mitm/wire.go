@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // chunk is what one read takes from a socket and one write gives to it: four
@@ -131,8 +129,8 @@ func (w *wire) ending() error {
 func (w *wire) lost() error {
 	gone := false
 	w.raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		gone = err == nil && info.State == unix.BPF_TCP_CLOSE
+		_, err := syscall.Getpeername(int(fd))
+		gone = err == syscall.ENOTCONN
 	})
 	if !gone {
 		return nil
