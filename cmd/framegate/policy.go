@@ -37,6 +37,9 @@ func policyCheck(g *globals) *cobra.Command {
 			for _, w := range p.Warnings() {
 				say(cmd.ErrOrStderr(), "warning: %v", w)
 			}
+			if len(p.Rules()) == 0 {
+				say(cmd.ErrOrStderr(), "warning: %s", noRules)
+			}
 			name := ""
 			if p.Name() != "" {
 				name = printable(p.Name()) + ", "

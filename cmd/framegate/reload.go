@@ -190,5 +190,19 @@ func (gw *gateway) takePolicy(p *policy.Policy, err error) {
 	gw.counts.policy.loaded.Add(1)
 	gw.counts.policyLoaded.Store(time.Now().UnixNano())
 	gw.console.Info("policy loaded", "policy", p.Version()[:12], "before", old.Version()[:12], "rules", len(p.Rules()))
+	gw.warnOfPolicy(p)
 	gw.log.Record(gw.policy.event(audit.PolicyLoad, fmt.Sprintf("%d rules, before %s", len(p.Rules()), old.Version())))
 }
+
+// warnOfPolicy says what is odd about a policy that is put in force. A file of rules
+// that is read while somebody writes it may have none yet.
+func (gw *gateway) warnOfPolicy(p *policy.Policy) {
+	for _, w := range p.Warnings() {
+		gw.console.Warn("policy", "warning", w.String())
+	}
+	if len(p.Rules()) == 0 {
+		gw.console.Warn(noRules, "files", gw.config.Policy.Files)
+	}
+}
+
+const noRules = "the policy has no rules for messages: they are recorded, and nothing is looked for"

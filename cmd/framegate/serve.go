@@ -125,6 +125,7 @@ func (s *service) begin() {
 		socket.ownPath(true)
 	}
 	p := gw.policy.Load()
+	gw.warnOfPolicy(p)
 	gw.console.Info("ready", "policy", p.Version()[:12], "rules", len(p.Rules()), "audit", gw.config.Audit.Dir,
 		"level", gw.config.Audit.Level, "max_connections", gw.gate.max())
 	tell(daemon.SdNotifyReady)

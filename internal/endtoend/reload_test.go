@@ -65,10 +65,14 @@ func TestReload(t *testing.T) {
 	g.console.wait(t, "policy rejected, the one in force stays", second[:12])
 	exchange("alpha omega", "omega")
 
+	s.write(t, "policy.toml", "")
+	g.signal(t, syscall.SIGHUP)
+	g.console.wait(t, "the policy has no rules for messages", "policy.toml")
+
 	s.write(t, "policy.toml", rule("fourth", "omega", "close"))
 	fourth := version()
 	g.signal(t, syscall.SIGHUP)
-	g.log.waitFor(t, audit.PolicyLoad, 3)
+	g.log.waitFor(t, audit.PolicyLoad, 4)
 	exchange("alpha", "alpha")
 	c.Send(true, frames.Text, []byte("omega"))
 	if h, payload, err := c.Frame(); err != nil || h.Opcode != frames.Close || !strings.HasPrefix(string(payload), "\x03\xf0") {
@@ -100,7 +104,7 @@ func TestReload(t *testing.T) {
 	// A reload reaches new connections as well: now the host is blocked.
 	s.write(t, "policy.toml", "[[connection]]\nid = \"now\"\nhost = [\""+chatHost+"\"]\ndecision = \"block\"\n")
 	g.signal(t, syscall.SIGHUP)
-	g.log.waitFor(t, audit.PolicyLoad, 4)
+	g.log.waitFor(t, audit.PolicyLoad, 5)
 	blocked := s.tcp(t, "tcp4", chatHost)
 	if leaf, err := leafOf(blocked, clients.Trust(s.roots, chatHost)); leaf != nil || err == nil {
 		t.Errorf("leaf %v, %v", leaf, err)
