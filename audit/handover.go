@@ -66,7 +66,11 @@ const (
 // the new one. On an error the log as it was is open again, unless that fails
 // too: then the log is failing, and tries again each second.
 //
-// A log whose directory is given up cannot be reopened, which is ErrElsewhere.
+// A log that forwards what is recorded has no directory to end. It does from now
+// on what o says: the level, on_failure, where the keys of payloads are made, which
+// is to be where the other process writes, and what it would take back. A log
+// whose directory is given up, and that does not forward yet, cannot be reopened,
+// which is ErrElsewhere.
 func (l *Log) Reopen(o Options) error {
 	if err := o.complete(); err != nil {
 		return err

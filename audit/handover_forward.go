@@ -102,7 +102,7 @@ func (f *forwarder) run() consumer {
 		case <-tick.C:
 			f.reportLoss()
 		case o := <-l.orders:
-			o.reply <- ErrElsewhere
+			o.reply <- f.obey(o)
 		case <-last:
 			f.end()
 			if len(f.held) == 0 {
@@ -114,6 +114,22 @@ func (f *forwarder) run() consumer {
 			return nil
 		}
 	}
+}
+
+// obey carries out the one order that needs no directory.
+func (f *forwarder) obey(o order) error {
+	if o.verb != toReopen {
+		return ErrElsewhere
+	}
+	id, err := readLogID(o.opt.Dir)
+	if err != nil {
+		return err
+	}
+	origin := id.origin()
+	f.opt = o.opt
+	f.log.origin.Store(&origin)
+	f.log.heed(&f.opt)
+	return nil
 }
 
 func (f *forwarder) take(c *chunk) {

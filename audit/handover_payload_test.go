@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -144,5 +145,64 @@ func TestReopenPayloadKeys(t *testing.T) {
 				t.Errorf("%q: %v", texts[i], err)
 			}
 		}
+	}
+}
+
+// While another process has the log, the old one follows a reload that has sent it
+// to another directory: what it seals opens there, and there it goes on if that
+// process ends.
+func TestReopenForwarder(t *testing.T) {
+	recipient, identity := reader(t)
+	dir, next := t.TempDir(), t.TempDir()
+	o := Options{Dir: dir, Level: Connections, OnFailure: "gap", Logger: quiet()}
+	old := mustOpen(t, o)
+	if err := old.Yield(); err != nil {
+		t.Fatal(err)
+	}
+	young := mustOpen(t, o)
+	a, b := socketPair(t)
+	accepted := accept(young, b)
+	if err := old.Forward(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Record(messageOf("a-1", []byte("not wanted"))); err != nil {
+		t.Fatal(err)
+	}
+	o = Options{Dir: next, Recipients: recipientsOf(t, recipient), Logger: quiet()}
+	if err := old.Reopen(o); err == nil {
+		t.Error("a directory that no other process has a log in")
+	}
+	for _, l := range []*Log{young, old} {
+		if err := l.Reopen(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if old.Origin() != young.Origin() {
+		t.Errorf("one log is %s, the other %s", old.Origin(), young.Origin())
+	}
+	key, err := old.PayloadKey("a-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Record(sealedEvent(key, "a-1", "forwarded")); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, young)
+	if err := <-accepted; !errors.Is(err, ErrClosed) {
+		t.Errorf("Accept: %v", err)
+	}
+	if err := old.Record(sealedEvent(key, "a-1", "taken back")); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, old)
+	if n := len(mustRecords(t, dir, Filter{})); n > 0 {
+		t.Errorf("%d records in the directory before", n)
+	}
+	texts, errs := opened(t, next, "a-1", identity)
+	if len(texts) != 2 || errs[0] != nil || errs[1] != nil || texts[0] != "forwarded" || texts[1] != "taken back" {
+		t.Errorf("%q, %v", texts, errs)
+	}
+	if r := mustVerify(t, next, VerifyOptions{}); r.Verdict != "intact" {
+		t.Errorf("%+v", r)
 	}
 }

@@ -136,14 +136,9 @@ func (w *writer) load() (err error) {
 // begin makes w the writer of its log.
 func (w *writer) begin() {
 	l := w.log
-	l.demand.Store(&demand{w.opt.Level, w.opt.OnFailure != "gap"})
+	l.heed(&w.opt)
 	origin := w.id.origin()
 	l.origin.Store(&origin)
-	var keys *keyStore
-	if w.opt.Recipients != nil {
-		keys = &keyStore{w.opt.Dir, w.opt.Recipients.list, w.opt.step, w.opt.Logger}
-	}
-	l.keys.Store(keys)
 	l.progress.begin(w.opt.Dir, w.notary.progress)
 	w.notary.progress = &l.progress
 	if e := w.repaired; e != nil {
@@ -161,6 +156,16 @@ func (w *writer) begin() {
 		go w.keeper.run()
 	}
 	w.attend()
+}
+
+// heed has Record and PayloadKey do what o says.
+func (l *Log) heed(o *Options) {
+	l.demand.Store(&demand{o.Level, o.OnFailure != "gap"})
+	var keys *keyStore
+	if o.Recipients != nil {
+		keys = &keyStore{o.Dir, o.Recipients.list, o.step, o.Logger}
+	}
+	l.keys.Store(keys)
 }
 
 // ensureLogID reads the id of the log, or makes one where there is no log yet.

@@ -20,9 +20,8 @@ import (
 // ends it, 60 + 8*30 = 300 s. Linux lets TCP_USER_TIMEOUT override the number
 // of probes (tcp(7)), so the two must agree.
 //
-// The same timeout ends a peer that acknowledges but keeps its window shut
-// for as long. Five minutes is generous for that reason: a paused application
-// is not a dead one.
+// The same timeout would end a peer that acknowledges but keeps its window shut
+// for as long. That is a paused application and not a dead one: see [windows].
 //
 // A probe a minute is also more often than anything on the way forgets: conntrack
 // keeps an established connection for five days (nf_conntrack_tcp_timeout_established),
@@ -48,7 +47,7 @@ func Dialer(mark uint32) *net.Dialer {
 	d := &net.Dialer{
 		KeepAliveConfig: keepAlive,
 		ControlContext: func(ctx context.Context, network, _ string, rc syscall.RawConn) error {
-			return control(rc, func(fd int) error {
+			err := control(rc, func(fd int) error {
 				if err := setMark(fd, mark); err != nil {
 					return err
 				}
@@ -58,8 +57,12 @@ func Dialer(mark uint32) *net.Dialer {
 				if err := bindSource(ctx, fd, network == "tcp6"); err != nil {
 					return err
 				}
-				return setUserTimeout(fd)
+				return defaultUserTimeout(fd)
 			})
+			if err == nil && strings.HasPrefix(network, "tcp") {
+				allWindows.add(rc)
+			}
+			return err
 		},
 	}
 	d.SetMultipathTCP(false)
@@ -82,7 +85,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	lc := net.ListenConfig{
 		KeepAliveConfig: keepAlive,
 		Control: func(_, _ string, rc syscall.RawConn) error {
-			return control(rc, setUserTimeout)
+			return control(rc, defaultUserTimeout)
 		},
 	}
 	// Go listens for Multipath TCP by default, but an MPTCP socket does not
@@ -97,6 +100,9 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 		return nil, &SetupError{err, "a port below 1024 takes root or CAP_NET_BIND_SERVICE"}
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return nil, &SetupError{err, "no interface has this address, see `ip addr`"}
+	}
+	if t, ok := ln.(*net.TCPListener); ok {
+		return listener{t}, nil
 	}
 	return ln, err
 }
@@ -124,7 +130,9 @@ func setMark(fd int, mark uint32) error {
 	return fmt.Errorf("set SO_MARK %#x: %w", mark, err)
 }
 
-func setUserTimeout(fd int) error {
-	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+func defaultUserTimeout(fd int) error { return setUserTimeout(fd, userTimeout) }
+
+func setUserTimeout(fd int, d time.Duration) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
 }

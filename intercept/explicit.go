@@ -86,8 +86,10 @@ const (
 // if ctx ended it and else the error of ln.
 func (e *Explicit) Serve(ctx context.Context, ln net.Listener) error {
 	defer e.log.flush()
+	var open Answering
 	srv := &http.Server{
 		Handler:           e,
+		ConnState:         open.ConnState,
 		ReadHeaderTimeout: e.config.Timeout,
 		IdleTimeout:       idlePlain,
 		MaxHeaderBytes:    maxHead,
@@ -102,12 +104,13 @@ func (e *Explicit) Serve(ctx context.Context, ln net.Listener) error {
 	select {
 	case err = <-served:
 		slog.Error("listener failed, no new connections", "listen", ln.Addr().String(), "err", err)
-		srv.Shutdown(context.WithoutCancel(ctx))
+		ln.Close()
 	case <-ctx.Done():
-		srv.Shutdown(context.WithoutCancel(ctx))
+		ln.Close()
 		<-served
 	}
-	// Shutdown has waited for every request, but not for those hijacked.
+	open.Finish(context.WithoutCancel(ctx), srv)
+	// Which has waited for every request, but not for those hijacked.
 	e.tunnels.Wait()
 	return err
 }
@@ -123,7 +126,7 @@ func serveHTTP(srv *http.Server, ln net.Listener, served chan<- error) {
 // ServeHTTP implements [http.Handler].
 func (e *Explicit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
-		e.tunnels.Add(1) // here, where Shutdown still waits for us
+		e.tunnels.Add(1) // here, where Finish still waits for us
 		defer e.tunnels.Done()
 	}
 	t, err := e.target(r)

@@ -28,25 +28,24 @@ func Inherit(ln net.Listener) (_ net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := control(rc, setUserTimeout); errors.Is(err, unix.ENOPROTOOPT) {
+	if err := control(rc, defaultUserTimeout); errors.Is(err, unix.ENOPROTOOPT) {
 		return nil, errors.New("expected plain TCP: a Multipath TCP socket (SocketProtocol=mptcp) does not know SO_ORIGINAL_DST")
 	} else if err != nil {
 		return nil, err
 	}
-	return inherited{t}, nil
+	return inherited{listener{t}}, nil
 }
 
 // An inherited sets on each connection what package net would have set by
 // itself on those of its own listeners.
-type inherited struct{ *net.TCPListener }
+type inherited struct{ listener }
 
 func (l inherited) Accept() (net.Conn, error) {
-	c, err := l.AcceptTCP()
-	if err != nil {
-		return nil, err
+	c, err := l.listener.Accept()
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetKeepAliveConfig(keepAlive)
 	}
-	c.SetKeepAliveConfig(keepAlive)
-	return c, nil
+	return c, err
 }
 
 // Descriptor returns a copy of the descriptor of ln, for another process to go

@@ -28,8 +28,8 @@ import (
 // reapRole is a gateway for WebSockets without TLS that gives up dead peers after
 // seconds, in the ratios of the real one, and prints how connections end.
 func reapRole([]byte) error {
-	keepAlive.Idle, keepAlive.Interval, keepAlive.Count = 2*time.Second, time.Second, 3
-	userTimeout = 5 * time.Second
+	keepAlive.Idle, keepAlive.Interval, keepAlive.Count = time.Second, time.Second, 1
+	userTimeout = 2 * time.Second
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ln, err := Listen(ctx, ":8443")
@@ -97,10 +97,10 @@ func (p *tie) say(t *testing.T, from, to net.Conn, m string) {
 // reapPatience is after how long something is taken not to come at all.
 const reapPatience = 30 * time.Second
 
-// TestReap: a peer whose packets are lost is given up, whether it was silent or
-// had something to acknowledge, and so is one that takes nothing any more. The
-// other side sees a reset, and there is a record. Connections whose peers live
-// stay, idle as they are.
+// TestReap: a peer whose packets are lost is given up, whether it was silent, had
+// something to acknowledge or had shut its window before. The other side sees a
+// reset, and there is a record. Connections whose peers live stay, idle as they
+// are, and so does one whose peer takes nothing for longer than all timeouts.
 func TestReap(t *testing.T) {
 	n, err := testnet.Up(t.Context(), testnet.Options{})
 	if err != nil {
@@ -124,9 +124,16 @@ func TestReap(t *testing.T) {
 		{"a client that does not acknowledge", testnet.Client, (*tie).fromServer, (*tie).ofServer},
 		{"a silent server", testnet.Server, silence, (*tie).ofClient},
 		{"a server that does not acknowledge", testnet.Server, (*tie).fromClient, (*tie).ofClient},
-		{"a client that takes nothing any more", testnet.Gateway, (*tie).flood, (*tie).ofServer},
+		{"a client that had shut its window", testnet.Gateway, func(p *tie) error {
+			if _, err := p.flood(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				return err
+			}
+			p.lose(t, n, testnet.Client)
+			return nil
+		}, (*tie).ofServer},
 	}
 	live := []*tie{open(t, "tcp4", "live4"), open(t, "tcp6", "live6")}
+	paused := []*tie{open(t, "tcp4", "paused4"), open(t, "tcp6", "paused6")}
 	ties := make([]*tie, len(ends))
 	for i, e := range ends {
 		ties[i] = open(t, []string{"tcp4", "tcp6"}[i%2], fmt.Sprint("end", i))
@@ -156,8 +163,11 @@ func TestReap(t *testing.T) {
 			}
 		})
 	}
+	for _, p := range paused {
+		all.Go(func() { p.pause(t) })
+	}
 	all.Wait()
-	for _, p := range live {
+	for _, p := range append(live, paused...) {
 		p.say(t, p.client, p.server, toServer)
 		p.say(t, p.server, p.client, toClient)
 		if e := records.of(audit.ConnClose, p.client.LocalAddr()); e != nil {
@@ -181,14 +191,37 @@ func (p *tie) fromServer() error {
 func (p *tie) ofClient() *net.TCPConn { return p.client }
 func (p *tie) ofServer() *net.TCPConn { return p.server }
 
+// flooding is a message of a server, and floodTime longer than a gateway of
+// reapRole waits for anybody who is dead.
+var flooding = append([]byte("\x82\x7e\xff\xff"), make([]byte, 0xffff)...)
+
+const floodTime = 3500 * time.Millisecond
+
 // flood sends to a client, which does not read, more than all sockets hold, and
-// returns what ends that.
-func (p *tie) flood() error {
-	p.server.SetWriteDeadline(time.Now().Add(reapPatience))
-	for m := append([]byte("\x82\x7e\xff\xff"), make([]byte, 0xffff)...); ; {
-		if _, err := p.server.Write(m); err != nil {
-			return err
+// returns how much of it they did, and how that ended.
+func (p *tie) flood() (sent int, err error) {
+	p.server.SetWriteDeadline(time.Now().Add(floodTime))
+	for {
+		n, err := p.server.Write(flooding)
+		if sent += n; err != nil {
+			return sent, err
 		}
+	}
+}
+
+// pause has a client take nothing for the time of a flood, and then all of it.
+func (p *tie) pause(t *testing.T) {
+	sent, err := p.flood()
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a client that pauses: %v", err)
+		return
+	}
+	p.server.SetWriteDeadline(time.Now().Add(reapPatience))
+	p.client.SetReadDeadline(time.Now().Add(reapPatience))
+	rest := flooding[sent%len(flooding):]
+	go p.server.Write(rest)
+	if n, err := io.CopyN(io.Discard, p.client, int64(sent+len(rest))); err != nil {
+		t.Errorf("after a pause %d bytes of %d came: %v", n, sent+len(rest), err)
 	}
 }
 

@@ -26,6 +26,9 @@ type admin struct {
 	ready   func() error
 	metrics http.Handler
 	handler atomic.Pointer[http.Handler]
+
+	open    intercept.Answering // the connections
+	serving chan struct{}       // closed once no more are accepted; nil: it has not begun
 }
 
 // newAdmin serves on ln, which it closes; nil: there is none. With profile it
@@ -38,7 +41,8 @@ func newAdmin(ln net.Listener, ready func() error, page *onboarding.Page, metric
 	a.show(page, profile)
 	a.server = &http.Server{
 		Handler: a, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		ConnState: a.open.ConnState,
 	}
 	return a
 }
@@ -81,7 +85,8 @@ func listenAdmin(ctx context.Context, addr string) (net.Listener, error) {
 	// A socket that nobody listens on is left from a gateway that was killed.
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
-		return nil, fmt.Errorf("%s is in use by another process", path)
+		return nil, usage(fmt.Errorf("%s is in use by another process", path)).
+			hint("`ss -lxp src %s` shows which; stop that one, or name another path in admin.listen", path)
 	} else if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		os.Remove(path)
 	}
@@ -94,8 +99,10 @@ func listenAdmin(ctx context.Context, addr string) (net.Listener, error) {
 
 func (a *admin) serve() {
 	if a != nil {
+		a.serving = make(chan struct{})
 		go func() {
-			if err := a.server.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) {
+			defer close(a.serving)
+			if err := a.server.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				slog.Error("the admin port failed", "err", err)
 			}
 		}()
@@ -104,12 +111,15 @@ func (a *admin) serve() {
 
 // finish ends the port once the requests have been answered that it has.
 func (a *admin) finish() {
-	if a != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		a.server.Shutdown(ctx)
-		a.close()
+	if a == nil {
+		return
 	}
+	a.ln.Close()
+	<-a.serving
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	a.open.Finish(ctx, a.server)
+	a.close()
 }
 
 func (a *admin) close() {

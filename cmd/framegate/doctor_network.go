@@ -148,15 +148,43 @@ func (d *doctor) checkConntrack(context.Context) []diagnosis {
 		used = 0
 	}
 	want := 2 * d.config.Limits.MaxConnections
+	// At a boot keys are set after modules-load.d(5), and this one is there with its module only.
+	raise := func(n int) string {
+		return setSysctl(dir+"nf_conntrack_max", strconv.Itoa(n)) + " && echo nf_conntrack >/etc/modules-load.d/60-framegate.conf"
+	}
 	switch {
 	case want > most:
-		return []diagnosis{fail(setSysctl(dir+"nf_conntrack_max", strconv.Itoa(want+want/4)),
+		return []diagnosis{fail(raise(want+want/4),
 			"room for %d entries; limits.max_connections = %d takes %d", most, d.config.Limits.MaxConnections, want)}
 	case used > most/10*9:
-		return []diagnosis{fail(setSysctl(dir+"nf_conntrack_max", strconv.Itoa(2*most)),
+		return []diagnosis{fail(raise(2*most),
 			"%d of %d entries are in use: new connections are about to be dropped", used, most)}
 	}
 	return []diagnosis{pass("%d of %d entries are in use", used, most)}
+}
+
+// checkOutgoing compares limits.max_connections with the source ports that this machine
+// has towards one address of a server. In mode "tproxy" they are those of each client.
+func (d *doctor) checkOutgoing(context.Context) []diagnosis {
+	const key = "net/ipv4/ip_local_port_range" // of IPv6, too (ip-sysctl.rst)
+	text, err := readText(filepath.Join("/proc/sys", key))
+	var first, last int
+	if err == nil {
+		_, err = fmt.Sscan(text, &first, &last)
+	}
+	if err != nil {
+		return []diagnosis{warn("sysctl net.ipv4.ip_local_port_range", "not checked: %v", err)}
+	}
+	room := last - first + 1
+	if want := d.config.Limits.MaxConnections; want > room && !d.transparent() {
+		// Above the ports that we listen on by default.
+		const wide = "10240 65535"
+		if room >= 65535-10240+1 {
+			return []diagnosis{warn("# give the server, or this gateway, more addresses", "%d source ports towards one address of a server; limits.max_connections = %d", room, want)}
+		}
+		return []diagnosis{warn(setSysctl(key, wide), "%d source ports, and so no more connections to one address and port of a server; limits.max_connections = %d", room, want)}
+	}
+	return []diagnosis{pass("%d source ports towards each address and port of a server", room)}
 }
 
 // checkRules compares the redirect rules of each family with the configuration.
@@ -173,7 +201,7 @@ func (d *doctor) checkRules(ctx context.Context) []diagnosis {
 		list = append(list, d.rulesOf(f, false, func() diagnosis {
 			if d.gateway == nil && d.config.Intercept.Explicit == "" {
 				return fail("systemctl start framegate  # or "+d.command("redirect down"),
-					"%s: the rules are up and no gateway runs: what they capture is refused", f.Family)
+					"%s: the rules are up and no gateway runs: what they capture %s", f.Family, d.unheard())
 			}
 			return pass("%s: up and in order, %s captured", f.Family, counted(int(f.Captured), "connection"))
 		}))
@@ -203,7 +231,7 @@ func (d *doctor) checkQUIC(context.Context) []diagnosis {
 func (d *doctor) rulesOf(f intercept.FamilyReport, quic bool, good func() diagnosis) diagnosis {
 	up := d.command("redirect up")
 	if d.gateway == nil {
-		up += "  # once the gateway runs: until then what is captured is refused"
+		up += "  # once the gateway runs: until then what is captured " + d.unheard()
 	}
 	if f.State == intercept.StateDown {
 		if d.config.Intercept.Explicit != "" {

@@ -157,10 +157,11 @@ func (d *doctor) checkDescriptors(context.Context) []diagnosis {
 // fewConnections is what an office of a hundred people soon exceeds.
 const fewConnections = 2000
 
-// What an idle connection takes (docs/PERFORMANCE.md: 64 KiB), and below how much
-// memory there is no room for a message of limits.max_message in both directions.
+// What a connection takes of all memory, idle (docs/PERFORMANCE.md) and set aside
+// for its messages, and below how much memory there is no room for a message of
+// limits.max_message in both directions.
 const (
-	connectionMemory = 64 << 10
+	connectionMemory = 64<<10 + messageCost
 	leastMemory      = 256 << 20
 )
 
@@ -175,11 +176,11 @@ func (d *doctor) checkMemory(context.Context) []diagnosis {
 		return []diagnosis{warn("systemctl set-property framegate MemoryMax=1G  # or a larger machine, or limits.memory",
 			"new connections are refused above %s", binarySize(usable))}
 	}
-	if n := uint64(d.config.Limits.MaxConnections); n*connectionMemory > usable {
+	if n := uint64(d.config.Limits.MaxConnections); n*connectionMemory > limit {
 		return []diagnosis{warn(fmt.Sprintf("systemctl set-property framegate MemoryMax=%d  # or limits.max_connections = %d",
-			n*connectionMemory/uint64(d.config.Limits.Memory)*100, usable/connectionMemory),
-			"new connections are refused above %s, and limits.max_connections = %d take %s when idle",
-			binarySize(usable), n, binarySize(n*connectionMemory))}
+			n*connectionMemory, limit/connectionMemory),
+			"limits.max_connections = %d want %s, with what is set aside for their messages, and there are %s",
+			n, binarySize(n*connectionMemory), binarySize(limit))}
 	}
 	return []diagnosis{pass("new connections are refused above %s", binarySize(usable))}
 }

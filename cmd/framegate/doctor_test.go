@@ -357,3 +357,32 @@ func TestParseProcAddr(t *testing.T) {
 		}
 	}
 }
+
+// Tables of nft that let captured connections in, and those that do not.
+func TestDoctorNftables(t *testing.T) {
+	for rule, want := range map[string][2]bool{ // redirect, tproxy
+		"":                                   {},
+		`iifname "lo" accept`:                {},
+		`iif "lo" accept`:                    {},
+		`iifname "lan0" tcp dport 22 accept`: {},
+		`ct state 0x2,0x4 accept`:            {},
+		`tcp dport 8443 drop`:                {},
+		`tcp dport 18443 accept`:             {},
+		`iifname "lan0" accept`:              {true, true},
+		`iifname { "lan0", "lan1" } counter accept`:                      {true, true},
+		`tcp dport 8443 accept`:                                          {true, false},
+		`ip saddr 10.0.0.0/8 tcp dport { 22, 8443 } ct state 0x8 accept`: {true, false},
+		`ct status 0x10,0x20 accept`:                                     {true, false},
+		`ct status 0x10 accept`:                                          {},
+		`tcp dport { 80, 443 } accept`:                                   {false, true},
+		`meta l4proto 6 socket transparent 1 accept`:                     {false, true},
+		`meta mark 0x46475450 counter packets 0 accept`:                  {false, true},
+	} {
+		for i, mode := range []string{"redirect", "tproxy"} {
+			d, _ := doctorFor(t, fmt.Sprintf("[intercept]\nmode = %q\n", mode))
+			if got := d.nftAdmits("table inet fw {\n\tchain in {\n\t\t" + rule + "\n\t}\n}\n"); got != want[i] {
+				t.Errorf("%s: %s: %v", mode, rule, got)
+			}
+		}
+	}
+}

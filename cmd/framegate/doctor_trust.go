@@ -33,8 +33,12 @@ func (d *doctor) checkPolicy(context.Context) []diagnosis {
 	warnings := p.Warnings()
 	switch {
 	case len(p.Rules()) == 0:
-		return []diagnosis{warn("install -D -m 0644 FILE /etc/framegate/policy.d/  # examples/policies has some to start from; or policy.files",
-			"no rule in %s: messages are recorded, and nothing is looked for", strings.Join(d.config.Policy.Files, " "))}
+		where := strings.Join(d.config.Policy.Files, " ")
+		if where == "" {
+			where = "policy.files, which is empty"
+		}
+		return []diagnosis{warn("install -D -m 0644 /usr/share/doc/framegate/examples/policies/default.toml /etc/framegate/policy.d/default.toml  # to start from, if policy.files names it; then systemctl reload framegate",
+			"no rule in %s: messages are recorded, and nothing is looked for", where)}
 	case len(warnings) > 0:
 		return []diagnosis{warn(check, "%s; %s, the first: %v", counted(len(p.Rules()), "rule"), counted(len(warnings), "warning"), warnings[0])}
 	}

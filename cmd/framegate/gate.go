@@ -37,7 +37,7 @@ type gate struct {
 
 // gateLimits are what [limits] says of new connections.
 type gateLimits struct {
-	connections int // 0: as many as there are descriptors for
+	connections int // at most; 0: as many as there are descriptors for
 	memory      int // percent of what this process may use
 	client      clientLimits
 }
@@ -96,10 +96,11 @@ func (g *gate) set(l gateLimits) {
 
 // max is how many connections there may be.
 func (g *gate) max() int64 {
+	fit := g.room.Load().connections()
 	if n := g.limits.Load().connections; n > 0 {
-		return int64(n)
+		return min(int64(n), fit)
 	}
-	return g.room.Load().connections()
+	return fit
 }
 
 // halfOpen is how many connections may be waiting for their first request. The
@@ -115,7 +116,8 @@ func (g *gate) check(n int64) refusal {
 		return refuseMemory
 	case l.connections > 0 && n > int64(l.connections):
 		return refuseConnections
-	case l.connections == 0 && n > r.connections(), r.open+2*(admitted-r.admitted+1)+spareFiles/2 > r.files:
+	// Each is to have two, also those that have not called their server yet.
+	case n > r.connections(), r.open+2*(admitted-r.admitted+1)+spareFiles/2 > r.files:
 		return refuseDescriptors
 	}
 	return refuseNot

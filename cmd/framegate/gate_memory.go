@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,10 +14,15 @@ import (
 // What kills a process for want of memory is the kernel: on behalf of a memory
 // cgroup at its limit, or of the whole machine. Neither counts what Go's runtime
 // does, so each is asked. A cgroup counts the buffers of sockets, which belong to
-// no process, and the page cache, of which the inactive part is the first that
-// the kernel takes back (Documentation/admin-guide/cgroup-v2.rst, "Memory
+// no process, and the page cache (Documentation/admin-guide/cgroup-v2.rst, "Memory
 // Interface Files"). In version 1 it counts the buffers apart, and kills for them
 // no one.
+//
+// The kernel takes the page cache back before it kills, and waits for what has to
+// be written first. That holds for the active part, too: the log is in it as soon as
+// it has been read twice, by a backup for one, and stays there for as long as nothing
+// else wants the memory. What is mapped could be taken back as well, but is the
+// program itself, which would have to be read anew all the time.
 
 // A memoryUse is one view of how much memory is used, and how much may be.
 type memoryUse struct{ used, limit uint64 }
@@ -27,6 +33,14 @@ func (m memoryUse) load() float64 { return float64(m.used) / float64(max(m.limit
 // percent is n percent of the limit.
 func (m memoryUse) percent(n int) memoryUse {
 	return memoryUse{m.used, m.limit / 100 * uint64(n)}
+}
+
+// reserve counts as used what the live connections may come to need for messages,
+// all at the same time, beyond what whole leaves above the limit. Once they are in
+// nobody could refuse it to them.
+func (m memoryUse) reserve(whole uint64, live int64) memoryUse {
+	need, above := uint64(max(live, 0))*messageCost, whole-min(m.limit, whole)
+	return memoryUse{m.used + need - min(above, need), m.limit}
 }
 
 // A memoryProbe looks at the memory of one process.
@@ -98,11 +112,18 @@ func unescaped(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
+// cacheStat is what the page cache consists of in memory.stat, and the part of it
+// that is mapped; cacheStatV1 the same of a group and all that are below it.
+var (
+	cacheStat   = [...]string{"inactive_file", "active_file", "file_mapped"}
+	cacheStatV1 = [...]string{"total_inactive_file", "total_active_file", "total_mapped_file"}
+)
+
 // read returns what the group uses and may use; false means that it has no limit.
 func (g memoryGroup) read() (m memoryUse, ok bool) {
-	limits, usage, inactive := []string{"memory.max", "memory.high"}, "memory.current", "inactive_file "
+	limits, usage, stat := []string{"memory.max", "memory.high"}, "memory.current", cacheStat
 	if g.v1 {
-		limits, usage, inactive = []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file "
+		limits, usage, stat = []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", cacheStatV1
 	}
 	m.limit = math.MaxUint64
 	for _, name := range limits { // above memory.high a process is not killed, but hardly runs
@@ -114,14 +135,21 @@ func (g memoryGroup) read() (m memoryUse, ok bool) {
 		return memoryUse{}, false
 	}
 	m.used, _ = g.number(usage)
+	m.used -= min(g.cache(stat), m.used)
+	return m, true
+}
+
+// cache is how much of the page cache could be had for something else.
+func (g memoryGroup) cache(names [len(cacheStat)]string) uint64 {
+	var n [len(cacheStat)]uint64
 	stat, _ := os.ReadFile(filepath.Join(g.dir, "memory.stat"))
 	for line := range strings.Lines(string(stat)) {
-		if s, ok := strings.CutPrefix(line, inactive); ok {
-			n, _ := strconv.ParseUint(strings.TrimSpace(s), 10, 64)
-			m.used -= min(n, m.used)
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if i := slices.Index(names[:], name); i >= 0 {
+			n[i], _ = strconv.ParseUint(value, 10, 64)
 		}
 	}
-	return m, true
+	return n[0] + n[1] - min(n[2], n[0]+n[1])
 }
 
 // number reads a file with one number in it; false means that there is none, as
@@ -173,16 +201,21 @@ func (p memoryProbe) limit(groups []memoryGroup) uint64 {
 	return limit
 }
 
-// look returns the view of memory that is worst, with own bytes used by Go. Of
-// the machine the gateway may have what it has, and what could be had.
-func (p memoryProbe) look(own uint64, groups []memoryGroup) memoryUse {
-	_, available := p.machine()
-	worst := memoryUse{own, own + available}
-	for _, g := range groups {
-		m, ok := g.read()
-		m.used = max(m.used, own)
-		if ok && m.load() > worst.load() {
+// look returns the view of memory that is worst, with own bytes used by Go, of
+// which percent may be used, and what live connections need set aside. Of the
+// machine the gateway may have what it has, and what could be had.
+func (p memoryProbe) look(own uint64, groups []memoryGroup, percent int, live int64) (worst memoryUse) {
+	consider := func(m memoryUse) {
+		if m = m.percent(percent).reserve(m.limit, live); m.load() > worst.load() {
 			worst = m
+		}
+	}
+	_, available := p.machine()
+	consider(memoryUse{own, own + available})
+	for _, g := range groups {
+		if m, ok := g.read(); ok {
+			m.used = max(m.used, own)
+			consider(m)
 		}
 	}
 	return worst

@@ -118,6 +118,7 @@ func TestGateRefuses(t *testing.T) {
 	}{
 		{"max_connections", gateLimits{connections: 2, memory: 75}, func(*room) {}, "limits.max_connections reached"},
 		{"descriptors", gateLimits{memory: 75}, func(r *room) { r.files = spareFiles + 5 }, "the limit of open files is reached (LimitNOFILE)"},
+		{"descriptors", gateLimits{connections: 1000, memory: 75}, func(r *room) { r.files = spareFiles + 5 }, "the limit of open files is reached (LimitNOFILE)"},
 		{"descriptors", gateLimits{connections: 1000, memory: 75}, func(r *room) { r.files, r.open = 1000, 1000-spareFiles/2-5 }, "the limit of open files is reached (LimitNOFILE)"},
 		{"memory", gateLimits{memory: 75}, func(r *room) { r.limit = r.used + 2*connectionCost }, "limits.memory reached"},
 		{"client_connections", gateLimits{memory: 75, client: clientLimits{connections: 2}}, func(*room) {}, ""},
@@ -245,10 +246,10 @@ func TestMemoryGroups(t *testing.T) {
 	write("v2/system.slice/g.service/memory.max", "max\n")
 	write("v2/system.slice/g.service/memory.high", "500000\n")
 	write("v2/system.slice/g.service/memory.current", "300000\n")
-	write("v2/system.slice/g.service/memory.stat", "inactive_file 100000\nactive_file 5\n")
+	write("v2/system.slice/g.service/memory.stat", "inactive_file 100000\nactive_file 60000\nfile_mapped 60000\n")
 	write("v1 mem/a/memory.limit_in_bytes", "400000\n")
 	write("v1 mem/a/memory.usage_in_bytes", "350000\n")
-	write("v1 mem/a/memory.stat", "inactive_file 1\ntotal_inactive_file 50000\n")
+	write("v1 mem/a/memory.stat", "inactive_file 1\nactive_file 1\ntotal_inactive_file 30000\ntotal_active_file 30000\ntotal_mapped_file 10000\n")
 	write("v1 mem/memory.limit_in_bytes", "9223372036854771712\n")
 	write("v1 mem/memory.usage_in_bytes", "10000000\n")
 	const v2, v1 = "30 1 0:26 / /v2 rw - cgroup2 cgroup2 rw\n", `31 1 0:27 / /v1\040mem rw shared:9 - cgroup cgroup rw,memory` + "\n"
@@ -282,10 +283,28 @@ func TestMemoryGroups(t *testing.T) {
 			if n := p.limit(groups); n != tt.limit {
 				t.Errorf("limit %d, expected %d", n, tt.limit)
 			}
-			if m := p.look(100000, groups); m != tt.look {
+			if m := p.look(100000, groups, 100, 0); m != tt.look {
 				t.Errorf("%+v, expected %+v", m, tt.look)
 			}
 		})
+	}
+}
+
+// What lives may all begin a message at once. What the room above the limit is too
+// small for counts as used.
+func TestMemoryReserve(t *testing.T) {
+	for _, tt := range []struct {
+		percent int
+		live    int64
+		used    uint64
+	}{
+		{75, 0, 50 << 20}, {75, 200, 50 << 20}, {75, 201, 50<<20 + messageCost}, {75, -1, 50 << 20},
+		{100, 2, 50<<20 + 2*messageCost}, {50, 400, 50 << 20}, {50, 600, 75 << 20},
+	} {
+		whole := memoryUse{50 << 20, 100 << 20}
+		if m := whole.percent(tt.percent).reserve(whole.limit, tt.live); m.used != tt.used {
+			t.Errorf("%d%%, %d live: %d bytes used, expected %d", tt.percent, tt.live, m.used, tt.used)
+		}
 	}
 }
 

@@ -20,8 +20,12 @@ const (
 	// was measured, with both handshakes and what they leave to the collector. It
 	// counts until the need has shown, for lookWindow.
 	connectionCost = 128 << 10
-	lookEvery      = 250 * time.Millisecond
-	lookWindow     = 4 // looks
+	// messageCost is what a live connection may hold without a claim of the memory
+	// for messages (package mitm): in each direction a message of up to 64 KiB. That
+	// was measured to take 80 KiB in one, and in a burst some garbage.
+	messageCost = 128 << 10
+	lookEvery   = 250 * time.Millisecond
+	lookWindow  = 4 // looks
 	// shedEvery is the least time between two sheddings: each has the collector
 	// run, and what was dropped and is needed has to be made again.
 	shedEvery = 10 * time.Second
@@ -127,7 +131,7 @@ func (w *watcher) refresh(now time.Time) {
 // look measures.
 func (w *watcher) look() *room {
 	r := &room{admitted: w.gate.admitted.Load(), files: fileLimit(), open: openFiles()}
-	r.memoryUse = w.probe.look(goMemory(), w.groups).percent(w.gate.limits.Load().memory)
+	r.memoryUse = w.probe.look(goMemory(), w.groups, w.gate.limits.Load().memory, w.gate.live())
 	r.before = w.window[w.looks%lookWindow]
 	w.window[w.looks%lookWindow] = r.admitted
 	w.looks++
@@ -164,13 +168,13 @@ func openFiles() int64 {
 // climb finds the rung of each cause, says when one changes, and sheds.
 func (w *watcher) climb(now time.Time, r *room) {
 	g := w.gate
-	live, most := g.live(), g.max()
-	if g.limits.Load().connections == 0 {
-		live = 0 // most follows from the descriptors, and they are what is short
+	live, most := g.live(), int64(g.limits.Load().connections)
+	if most == 0 {
+		live, most = 0, g.max() // which follows from the descriptors, and they are what is short
 	}
 	uses := [len(causes)]memoryUse{
 		ofMemory:      r.memoryUse,
-		ofDescriptors: {uint64(r.open + spareFiles/2), uint64(r.files)},
+		ofDescriptors: {uint64(max(r.open+spareFiles/2, 2*g.live()+spareFiles)), uint64(r.files)},
 		ofConnections: {uint64(live), uint64(most)},
 	}
 	for i, c := range causes {
@@ -198,11 +202,12 @@ func (w *watcher) climb(now time.Time, r *room) {
 // no longer is: who refuses has no new garbage that would have it collected.
 func (w *watcher) relieve(now time.Time, r *room) {
 	soft := memoryRungs[rungSoft]
-	if w.ladders[ofMemory].rung < rungSoft || r.load() < soft.leave || now.Sub(w.shedAt) < shedEvery {
+	at := w.ladders[ofMemory].rung
+	if at < rungSoft || r.load() < soft.leave || now.Sub(w.shedAt) < shedEvery {
 		return
 	}
 	w.shedAt = now
-	if r.load() >= soft.enter {
+	if r.load() >= soft.enter || at == rungHard { // refusals may be ahead of the load
 		w.gate.sheddings.Add(1)
 		w.gate.shed()
 		runtime.GC() // the pools give up what they hold in the second round

@@ -55,7 +55,8 @@ const (
 // A bequest is what a process gets from the one before it.
 type bequest struct {
 	Version int         `json:"version"`
-	Audit   string      `json:"audit"` // the directory of the log
+	Audit   string      `json:"audit"`            // the directory of the log
+	Config  bool        `json:"config,omitempty"` // a configuration was read, and is to be there
 	Sockets []inherited `json:"sockets"`
 }
 

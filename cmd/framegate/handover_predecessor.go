@@ -20,6 +20,7 @@ type predecessor struct {
 	console *os.File // what is to be our stderr
 	sockets []inherited
 	audit   string        // the directory of the log
+	config  bool          // it has read a configuration
 	gone    chan struct{} // closed once its last record is ours, or it has died
 }
 
@@ -38,7 +39,7 @@ func inheritGateway() (p *predecessor, err error) {
 	if will.Version != handoverVersion {
 		return nil, fmt.Errorf("the gateway that runs hands over by version %d, this one takes %d: restart it instead", will.Version, handoverVersion)
 	}
-	p = &predecessor{audit: will.Audit, gone: make(chan struct{})}
+	p = &predecessor{audit: will.Audit, config: will.Config, gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -80,6 +81,10 @@ func inheritGateway() (p *predecessor, err error) {
 	}
 	return p, nil
 }
+
+// hadConfig reports whether the other process has read a configuration, which to
+// be without is a mistake then.
+func (p *predecessor) hadConfig() bool { return p != nil && p.config }
 
 // take returns the listener for an address of the configuration, nil if there
 // is none.

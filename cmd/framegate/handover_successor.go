@@ -139,7 +139,7 @@ func (gw *gateway) startSuccessor() (_ *successor, err error) {
 	if s.records, err = net.FileConn(records); err != nil {
 		return nil, err
 	}
-	will := bequest{Version: handoverVersion, Sockets: gw.sockets}
+	will := bequest{Version: handoverVersion, Config: gw.source.read, Sockets: gw.sockets}
 	if will.Audit, err = filepath.Abs(gw.config.Audit.Dir); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ func TestHandoverFails(t *testing.T) {
 		{"not there", "", "no such file or directory"},
 		{"another program", script + "exit 1\n", "ended before it was prepared: exit status 1"},
 		{"no program", "\x7fELF and nothing more\n", "exec format error"},
+		{"a configuration was read", script + "echo \"$FRAMEGATE_HANDOVER\" >&2; exit 1\n", `"config":true`},
 		{"its last words", script + "printf 'framegate: it is\\033[2J bad\\n' >&2; exit 2\n", "exit status 2; its last words:\nframegate: it is\x1b[2J bad"},
 		{"endless words", script + "while echo word; do :; done >&2\n", "not prepared within 2s; its last words:\n"},
 		{"hangs", script + "sleep 9 >/dev/null &\nexec sleep 600\n", "not prepared within 2s"},
@@ -44,7 +45,7 @@ func TestHandoverFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			var console bytes.Buffer
-			gw := &gateway{config: defaultConfig(), log: log, program: filepath.Join(dir, "framegate"), stderr: &console}
+			gw := &gateway{config: defaultConfig(), log: log, program: filepath.Join(dir, "framegate"), stderr: &console, source: configSource{read: true}}
 			gw.config.Audit.Dir = filepath.Join(dir, "audit")
 			if tt.program != "" {
 				if err := os.WriteFile(gw.program, []byte(tt.program), 0o755); err != nil {

@@ -23,24 +23,35 @@ import (
 //     IP_TRANSPARENT take (socket(7), ip(7)). The ports are bound by then. Root keeps its own: without
 //     them it could not open what belongs to another user, such as a log.
 func harden() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("dumpable: %w", err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("core limit: %w", err)
-	}
-	// The rest is a thread's own, so every thread has to do it.
-	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errors.Is(errno, unix.ENOTSUP) {
+	if sealed, err := seal(); err != nil {
+		return err
+	} else if !sealed {
 		slog.Warn("built with cgo: privileges are kept, build with CGO_ENABLED=0")
 		return nil
-	} else if errno != 0 {
-		return fmt.Errorf("no_new_privs: %w", errno)
 	}
 	if os.Geteuid() == 0 {
 		slog.Warn("running as root, which the gateway does not need: see examples/systemd for a user of its own")
 		return nil
 	}
 	return keepOnly(1 << unix.CAP_NET_ADMIN)
+}
+
+// seal does all of that but for the capabilities. It reports false where a
+// process with cgo keeps its privileges.
+func seal() (bool, error) {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return false, fmt.Errorf("dumpable: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return false, fmt.Errorf("core limit: %w", err)
+	}
+	// The rest is a thread's own, so every thread has to do it.
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errors.Is(errno, unix.ENOTSUP) {
+		return false, nil
+	} else if errno != 0 {
+		return false, fmt.Errorf("no_new_privs: %w", errno)
+	}
+	return true, nil
 }
 
 // keepOnly drops all capabilities of this process but those in set, and with

@@ -28,10 +28,11 @@ func (s *service) reload() {
 		tell(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
 		defer tell(daemon.SdNotifyReady)
 	}
-	s.before.say(sayReload)
 	if err := s.load(); err != nil {
 		s.rejectConfig(err)
+		return
 	}
+	s.before.say(sayReload) // only now: the two are not to differ
 }
 
 // load puts the configuration in force that the file has now. It is all or
@@ -52,16 +53,18 @@ func (s *service) load() error {
 	case len(all) > 0 && next.authorityErr != nil:
 		return next.authorityErr // there is none
 	}
-	if keys := all.that(atRestart).keys(); keys != "" {
+	if keys := all.that(atRestart).keys(); keys != "" && s.next == nil {
 		return usage(fmt.Errorf("%s: cannot change while the gateway runs", keys)).
 			hint("framegate redirect up, then restart the gateway, which ends its connections")
 	}
 	x := changeover{service: s, plan: next, changes: all}
-	if s.next == nil { // the other process has listeners and log
-		if err := x.prepare(); err != nil {
-			x.discard()
-			return err
-		}
+	prepare := x.prepare
+	if s.next != nil {
+		prepare = x.follow
+	}
+	if err := prepare(); err != nil {
+		x.discard()
+		return err
 	}
 	x.commit()
 	return nil
@@ -116,19 +119,35 @@ func (x *changeover) prepare() (err error) {
 			return err
 		}
 	}
-	if x.ships || x.changes.in("audit.dir", "audit.level", "audit.on_failure", "audit.keep", "audit.max_size") ||
-		!reflect.DeepEqual(x.plan.recipients, before.recipients) {
-		settings := x.settings.Load()
-		if settings.Payload == audit.PayloadFull {
-			// The log that comes may make no keys, so nobody may ask for one meanwhile.
-			other := *settings
-			other.Payload = x.plan.payload
-			x.settings.Store(&other)
-		}
-		if err := x.log.Reopen(x.auditOptions(x.plan, follower(x.shipper))); err != nil {
-			x.settings.Store(settings)
-			return usage(fmt.Errorf("audit.dir: %w", err)).hint("name a directory that this user may write to, and no other gateway does")
-		}
+	return x.reopen(follower(x.shipper))
+}
+
+// follow is prepare where another process has listeners, packets and the log,
+// which may come back.
+func (x *changeover) follow() (err error) {
+	if x.shipper, err = x.newShipper(x.plan); err != nil {
+		return err
+	}
+	x.ships = true
+	return x.reopen(follower(x.shipper))
+}
+
+// reopen has the log follow what has changed.
+func (x *changeover) reopen(f audit.Follower) error {
+	if !x.ships && !x.changes.in("audit.dir", "audit.level", "audit.on_failure", "audit.keep", "audit.max_size") &&
+		reflect.DeepEqual(x.plan.recipients, x.service.plan.recipients) {
+		return nil
+	}
+	settings := x.settings.Load()
+	if settings.Payload == audit.PayloadFull {
+		// The log that comes may make no keys, so nobody may ask for one meanwhile.
+		other := *settings
+		other.Payload = x.plan.payload
+		x.settings.Store(&other)
+	}
+	if err := x.log.Reopen(x.auditOptions(x.plan, f)); err != nil {
+		x.settings.Store(settings)
+		return usage(fmt.Errorf("audit.dir: %w", err)).hint("name a directory that this user may write to, and no other gateway does")
 	}
 	return nil
 }
@@ -154,7 +173,9 @@ func (x *changeover) commit() {
 		before := gw.packets.ring.Swap(x.ring)
 		x.closing.Go(func() { gw.endRing(before) })
 	}
-	if x.ships {
+	if x.next != nil {
+		x.spare = x.shipper
+	} else if x.ships {
 		gw.exchangeShippers(x.shipper)
 	}
 	if len(all) == 0 {

@@ -46,20 +46,22 @@ func newRunCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			source := configSource{file: g.config, optional: !cmd.Flags().Changed("config"), policies: files, shadow: shadow}
+			source := configSource{file: g.config, optional: !cmd.Flags().Changed("config"), read: before.hadConfig(), policies: files, shadow: shadow}
 			c, err := source.load()
 			if err != nil {
 				return err
 			}
 			// From the first moment, so that no signal kills us half started.
 			signals := make(chan os.Signal, 4)
-			signal.Notify(signals, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
+			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 			defer signal.Stop(signals)
 			// However many SIGHUP come during a reload, one more reload is what they ask
-			// for, and they take no place of the others.
-			hangups := make(chan os.Signal, 1)
+			// for, and they take no place of the others. It is the same with SIGUSR2.
+			hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
 			defer signal.Stop(hangups)
+			signal.Notify(upgrades, syscall.SIGUSR2)
+			defer signal.Stop(upgrades)
 
 			gw, err := newGateway(cmd.Context(), c, before, cmd.ErrOrStderr())
 			if err != nil {
@@ -70,7 +72,7 @@ func newRunCommand(g *globals) *cobra.Command {
 				gw.close()
 				return err
 			}
-			return gw.run(signals, hangups)
+			return gw.run(signals, hangups, upgrades)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "policy", nil, "policy `file` or glob instead of policy.files; may be repeated")
@@ -108,7 +110,6 @@ type gateway struct {
 	before  *predecessor // hands over to us; nil: nobody does
 	program string       // what an upgrade starts
 	stderr  io.Writer    // of console
-	shipped bool         // shipper has been stopped
 }
 
 // newGateway checks every precondition, and only then changes anything: it

@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"framegate/audit"
+	"framegate/audit/ship"
 	"framegate/intercept"
 	"framegate/mitm"
 )
@@ -33,18 +34,20 @@ type service struct {
 	waiting int   // listeners that have not
 	err     error // of the first that failed
 
-	signals <-chan os.Signal
-	hangups <-chan os.Signal // SIGHUP alone
-	alive   <-chan time.Time // when the watchdog is to be told
-	expired <-chan time.Time // when what lives is to end; nil: that is not known
-	drain   *mitm.Drain      // nil as long as nothing is being ended
+	signals  <-chan os.Signal // SIGTERM and SIGINT
+	hangups  <-chan os.Signal // SIGHUP alone
+	upgrades <-chan os.Signal // SIGUSR2 alone
+	alive    <-chan time.Time // when the watchdog is to be told
+	expired  <-chan time.Time // when what lives is to end; nil: that is not known
+	drain    *mitm.Drain      // nil as long as nothing is being ended
 
 	upgrade  *upgrade // under way; nil: none
 	upgraded chan *upgrade
-	next     *successor  // has taken over; nil: nobody has
-	orders   chan string // of next
-	orphaned bool        // next has ended before us
-	stopping bool        // by a signal, or told by next
+	next     *successor    // has taken over; nil: nobody has
+	orders   chan string   // of next
+	spare    *ship.Shipper // for when the log comes back from next
+	orphaned bool          // next has ended before us
+	stopping bool          // by a signal, or told by next
 	closing  sync.WaitGroup
 }
 
@@ -58,13 +61,13 @@ type upgrade struct {
 
 // run serves until SIGTERM or SIGINT, or until another process has taken over,
 // and returns once every connection has ended and is recorded.
-func (gw *gateway) run(signals, hangups <-chan os.Signal) error {
+func (gw *gateway) run(signals, hangups, upgrades <-chan os.Signal) error {
 	if err := gw.log.Record(audit.Event{Event: audit.GatewayStart, Policy: gw.policy.Load().Version(), Reason: versionLine()},
 		gw.policy.event(audit.PolicyLoad, "")); err != nil {
 		gw.close()
 		return usage(err)
 	}
-	s := &service{gateway: gw, signals: signals, hangups: hangups, upgraded: make(chan *upgrade, 1), orders: make(chan string)}
+	s := &service{gateway: gw, signals: signals, hangups: hangups, upgrades: upgrades, upgraded: make(chan *upgrade, 1), orders: make(chan string)}
 	s.accepting, s.stopAccepting = context.WithCancel(context.Background())
 	s.living, s.end = context.WithCancelCause(context.Background())
 	defer s.stopAccepting()
@@ -92,6 +95,8 @@ func (gw *gateway) run(signals, hangups <-chan os.Signal) error {
 		case sig := <-s.signals:
 			s.signal(sig)
 		case sig := <-s.hangups:
+			s.signal(sig)
+		case sig := <-s.upgrades:
 			s.signal(sig)
 		case u := <-s.upgraded:
 			s.handedOver(u)
@@ -172,6 +177,8 @@ func (s *service) signal(sig os.Signal) {
 		gw.console.Warn("upgrade refused: draining, no new connections are accepted")
 	case sig == syscall.SIGUSR2:
 		s.beginUpgrade()
+	case sig == syscall.SIGHUP && s.next != nil && !s.orphaned:
+		s.next.process.Signal(sig) // which has us follow
 	case sig == syscall.SIGHUP:
 		s.reload()
 	case !s.stopping && !s.orphaned:
@@ -249,13 +256,13 @@ func (s *service) handedOver(u *upgrade) {
 	live := gw.gate.live()
 	e.Action, e.Reason = "done", fmt.Sprintf("from %s to %s, %d live connections", versionLine(), u.next.build, live)
 	gw.log.Record(e)
-	// The admin port's requests end by themselves; what waits to be shipped is.
+	// The admin port's requests end by themselves; what waits to be shipped is. The
+	// rest is for the other process to ship.
 	for _, socket := range gw.sockets {
 		socket.ownPath(false)
 	}
-	gw.shipped = true
 	s.closing.Go(gw.admin.finish)
-	s.closing.Go(gw.stopShipping)
+	s.spare = gw.restShipping()
 	s.closing.Go(gw.closePackets)
 	s.stopAccepting()
 	// From here on systemd listens to the other process only.
@@ -293,6 +300,7 @@ func (s *service) order(word string) {
 		// Who starts a gateway now wants the directory of the log.
 		s.console.Error("the gateway that has taken over is gone: ending what lives here")
 		s.orphaned = true
+		s.exchangeShippers(s.spare)
 		s.before.say(saySoon)
 		s.drainNow()
 	}

@@ -124,18 +124,25 @@ func follower(s *ship.Shipper) audit.Follower {
 // closeLog ends the log, and gives what it has shipped a
 // bounded time to arrive.
 func (gw *gateway) closeLog() error {
-	if s := gw.ships(); s != nil && !gw.shipped {
+	if s := gw.ships(); s != nil {
 		return s.Stop(shipTimeout, gw.log.Close)
 	}
 	return gw.log.Close()
 }
 
-// stopShipping gives what was to be shipped by this process a bounded time to
-// arrive: another one ships what comes.
-func (gw *gateway) stopShipping() {
-	if s := gw.ships(); s != nil {
-		s.Stop(shipTimeout, func() error { return nil })
+// restShipping has another process ship what comes. The log is given a shipper all
+// the same, which is returned and starts if the log should come back.
+func (gw *gateway) restShipping() *ship.Shipper {
+	gw.exchangeShippers(nil)
+	spare, err := gw.newShipper(gw.plan)
+	if err == nil && spare != nil {
+		err = gw.log.Reopen(gw.auditOptions(gw.plan, spare))
 	}
+	if err != nil {
+		gw.console.Error("audit records will not be shipped if the log comes back", "err", err)
+		return nil
+	}
+	return spare
 }
 
 // ships returns the shipper once it is at work; nil: nothing is shipped.

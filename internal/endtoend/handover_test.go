@@ -104,9 +104,9 @@ func (l *liveOne) run(c *clients.Raw) {
 	}
 }
 
-// TestHandover: under a thousand new connections a second and with live
-// WebSockets, a gateway is upgraded twice in a row. None is refused, none is
-// reset, and no message is lost or recorded twice. Those that live stay with the
+// TestHandover: under a thousand new connections a second, redirected ones of both
+// families and those of the explicit proxy, and with live WebSockets, a gateway is
+// upgraded twice in a row. None is refused, none is reset or left without an answer, and no message is lost or recorded twice. Those that live stay with the
 // process that has accepted them, until it closes them, not all at once.
 func TestHandover(t *testing.T) {
 	s := newSite(t, settings{drain: "200ms", spread: "2s", limits: `handover_timeout = "1h"`,
@@ -141,19 +141,24 @@ func TestHandover(t *testing.T) {
 	const each, most = time.Second / 1000, 5000
 	var tried, refused, reset, other atomic.Int64
 	var example atomic.Pointer[error]
-	addr := s.address(t, "tcp4", blockedHost, 80).String()
+	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+	doors := []struct{ network, addr, before, answer string }{
+		{"tcp4", s.address(t, "tcp4", blockedHost, 80).String(), "", ""},
+		{"tcp6", s.address(t, "tcp6", blockedHost, 80).String(), "", ""},
+		{"tcp4", s.proxyAddress("tcp4"), "CONNECT " + blockedHost + ":80 HTTP/1.1\r\nHost: " + blockedHost + ":80\r\n\r\n", established},
+	}
 	knock := func(ctx context.Context) {
-		tried.Add(1)
+		door := doors[tried.Add(1)%int64(len(doors))]
 		err := func() error {
-			c, err := s.dialer()(ctx, "tcp4", addr)
+			c, err := s.dialer()(ctx, door.network, door.addr)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			c.SetDeadline(time.Now().Add(patience))
-			io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+blockedHost+"\r\n\r\n")
+			io.WriteString(c, door.before+"GET / HTTP/1.1\r\nHost: "+blockedHost+"\r\n\r\n")
 			answer, err := io.ReadAll(c)
-			if err == nil && !strings.HasPrefix(string(answer), "HTTP/1.1 403 ") {
+			if err == nil && !strings.HasPrefix(string(answer), door.answer+"HTTP/1.1 403 ") {
 				err = fmt.Errorf("answered %q", answer)
 			}
 			return err
@@ -261,6 +266,15 @@ func TestHandover(t *testing.T) {
 	}
 	if got := strings.Join(did, " "); got != "done done drained drained" {
 		t.Errorf("gateway.handover: %s", got)
+	}
+	// All three have accepted some: the ids of a process begin alike.
+	acceptedBy := make(map[string]int)
+	for _, r := range list.all(audit.ConnBlock) {
+		process, _, _ := strings.Cut(r.Conn, "-")
+		acceptedBy[process]++
+	}
+	if t.Logf("by process: %v", acceptedBy); len(acceptedBy) != 3 {
+		t.Errorf("new connections were accepted by %v", acceptedBy)
 	}
 	if n := len(list.all(audit.ConnOpen)); int64(n) != tried.Load()+int64(len(all)) {
 		t.Errorf("%d conn.open of %d connections", n, tried.Load()+int64(len(all)))

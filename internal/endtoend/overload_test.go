@@ -189,6 +189,42 @@ func (c *crowd) echo(t *testing.T, text string) {
 	}
 }
 
+// burst has each WebSocket that is in begin a message for which no memory is
+// claimed, and end it when all have.
+func (c *crowd) burst(t *testing.T) {
+	t.Helper()
+	message := frames.Header{Fin: true, Opcode: frames.Binary, Masked: true, Length: 60 << 10}.Append(nil)
+	message = append(message, make([]byte, 60<<10)...)
+	const rest = 100
+	each := func(do func(raw *clients.Raw) error) {
+		t.Helper()
+		var all sync.WaitGroup
+		for _, raw := range c.in {
+			all.Go(func() {
+				raw.SetDeadline(time.Now().Add(patience))
+				if err := do(raw); err != nil {
+					t.Errorf("in a burst: %v", err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	each(func(raw *clients.Raw) error {
+		_, err := raw.Write(message[:len(message)-rest])
+		return err
+	})
+	each(func(raw *clients.Raw) error {
+		if _, err := raw.Write(message[len(message)-rest:]); err != nil {
+			return err
+		}
+		_, got, err := raw.Frame()
+		if err == nil && len(got) != 60<<10 {
+			err = fmt.Errorf("%d bytes came back", len(got))
+		}
+		return err
+	})
+}
+
 // TestOverload: at twice what there is room for, those that are in stay and hear
 // of nothing, the others are reset and counted, nothing is killed, and afterwards
 // there is room again.
@@ -254,6 +290,7 @@ func TestOverload(t *testing.T) {
 				if n := x.sum("framegate_memory_limit_bytes"); n > memory*3/4 {
 					t.Errorf("limits.memory is %d bytes", n)
 				}
+				load.burst(t)
 			} else {
 				load.echo(t, "of the crowd")
 			}

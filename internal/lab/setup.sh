@@ -42,6 +42,7 @@ if [ "$1" = test ]; then
 	have rsyslogd || missing+=(rsyslog) # receives what audit/ship sends
 	compgen -G '/usr/lib/*/rsyslog/lmnsd_gtls.so' >/dev/null || missing+=(rsyslog-gnutls)
 	have systemd-analyze || missing+=(systemd) # reads the units of examples/systemd
+	have nft || missing+=(nftables) # firewalls that framegate doctor finds
 	have age || missing+=(age) # opens what the gateway has sealed, as docs/AUDIT-FORMAT.md says
 	/usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing+=(python3-cryptography)
 	have zstd || missing+=(zstd) # examples/verify/verify.py, in place of a module

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -221,6 +222,55 @@ func TestExamples(t *testing.T) {
 		if !slices.Contains(shown, m.name) && m != collectionTime && m != leavesLimit && m != auditQueueMax {
 			t.Errorf("the dashboard does not show %s", m.name)
 		}
+	}
+}
+
+// Prometheus can read every query of the dashboard, and what a query is taken apart
+// by, or a legend shows, is a label that its metric has.
+func TestDashboardQueries(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(examples, "dashboard.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var board struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr, LegendFormat string }
+		}
+	}
+	if err := json.Unmarshal(text, &board); err != nil {
+		t.Fatal(err)
+	}
+	out := scrape(t, source(t))
+	rules := "groups:\n- name: dashboard\n  rules:\n"
+	for _, p := range board.Panels {
+		for i, target := range p.Targets {
+			expr := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*", "$job", ".*", "$rule", ".*").Replace(target.Expr)
+			rules += fmt.Sprintf("  - record: \"query_%d\"\n    expr: %q\n    labels: {panel: %q}\n", i, expr, p.Title)
+			metric := regexp.MustCompile(`\b(?:framegate|go|process)_\w+`).FindString(expr)
+			kept := regexp.MustCompile(`\bby \(([^)]*)\)`).FindAllStringSubmatch(expr, -1)
+			var labels []string
+			for _, m := range kept {
+				labels = append(labels, strings.Split(m[1], ", ")...)
+			}
+			for _, m := range regexp.MustCompile(`{{(\w+)}}`).FindAllStringSubmatch(target.LegendFormat, -1) {
+				if labels = append(labels, m[1]); kept != nil && !strings.Contains(kept[0][1], m[1]) {
+					t.Errorf("%q: %s has gone before the legend shows it: %s", p.Title, m[1], expr)
+				}
+			}
+			for _, l := range labels {
+				if l != "instance" && !regexp.MustCompile(`(?m)^`+metric+`\{[^}]*\b`+l+`="`).MatchString(out) {
+					t.Errorf("%q: %s has no label %s", p.Title, metric, l)
+				}
+			}
+		}
+	}
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("%v (make setup installs it)\n%s", err, out)
 	}
 }
 

@@ -109,7 +109,7 @@ var (
 	shipSent       = counter("framegate_ship_sent_total", "Checkpoints or records that a target has taken.", "kind", "position")
 	shipLost       = counter("framegate_ship_lost_total", "Records that a target will not get.", "kind", "position")
 	shipQueued     = gauge("framegate_ship_queued_bytes", "Bytes of records that wait for a target.", "kind", "position")
-	memoryUsed     = gauge("framegate_memory_used_bytes", "Memory that counts against limits.memory, in the view (memory cgroup or machine) that is nearest to its limit.")
+	memoryUsed     = gauge("framegate_memory_used_bytes", "Memory that counts against limits.memory, with what is set aside for messages of live connections, in the view (memory cgroup or machine) that is nearest to its limit.")
 	memoryLimit    = gauge("framegate_memory_limit_bytes", "limits.memory in bytes: above it new connections are refused.")
 	overloadRung   = gauge("framegate_overload_rung", "Rung of the overload ladder, by cause (memory, descriptors, max_connections): 0 normal, 1 caches are shed, 2 new connections are refused.", "cause")
 	sheddings      = counter("framegate_caches_shed_total", "Times that caches were shed because memory was short.")

@@ -131,6 +131,26 @@ func TestPackage(t *testing.T) {
 		m.sh(t, "sed -i /nonsense/d /etc/framegate/framegate.toml")
 	})
 
+	t.Run("half configured", func(t *testing.T) {
+		// The script of the installation fails in the middle; what completes it is dpkg's own command.
+		m.sh(t, "mkdir /tmp/broken; printf '#!/bin/sh\\nexit 1\\n' >/tmp/broken/systemd-sysusers; chmod 755 /tmp/broken/systemd-sysusers; ! PATH=/tmp/broken:$PATH dpkg --force-confold --install /mnt/next.deb")
+		says(t, "dpkg-query --show --showformat='${Status}' framegate; curl --silent http://127.0.0.1:9470/readyz", "half-configured", "ready")
+		says(t, "systemctl stop framegate; dpkg --configure --pending 2>&1; dpkg --audit", "no gateway runs", "hint: systemctl start framegate")
+		m.sh(t, "systemctl start framegate")
+	})
+
+	t.Run("admin on a socket", func(t *testing.T) {
+		m.sh(t, "printf '[admin]\\nlisten = \"unix:/run/framegate/admin.sock\"\\npprof = true\\n' >/etc/framegate/framegate.toml; systemctl restart framegate")
+		const ask = "curl --silent --fail --unix-socket /run/framegate/admin.sock http://localhost"
+		says(t, ask+"/readyz; stat --format='%a %U' /run/framegate /run/framegate/admin.sock; "+ask+"/debug/pprof/cmdline | tr '\\0' ' '", "ready\n700 framegate\n600 framegate\n/usr/bin/framegate run")
+		before := mainPID(t)
+		m.sh(t, "systemctl kill --kill-whom=main --signal=USR2 framegate; for _ in $(seq 100); do [ $(systemctl show --property=MainPID --value framegate) != "+before+" ] && break; sleep 0.1; done")
+		says(t, ask+"/readyz; framegate doctor --no-self-test || :", "ready\n", "unix:/run/framegate/admin.sock/readyz: ready")
+		if mainPID(t) == before {
+			t.Error("the gateway has not handed over")
+		}
+	})
+
 	t.Run("removed", func(t *testing.T) {
 		// Also where the rules are to outlive the service.
 		m.sh(t, "mkdir -p /etc/systemd/system/framegate.service.d; cp /usr/share/doc/framegate/examples/systemd/fail-closed.conf /etc/systemd/system/framegate.service.d/; systemctl daemon-reload")
@@ -147,7 +167,13 @@ func TestPackage(t *testing.T) {
 		}
 		// What is kept is whole: the package comes back, and goes on with it.
 		says(t, "rm -r /etc/framegate /etc/systemd/system/framegate.service.d; dpkg --install /mnt/framegate.deb; framegate audit verify", "intact")
-		says(t, "systemctl start framegate; journalctl --sync; journalctl --no-pager | grep -c 'so one was made'", "1\n")
+		// Until the gateway starts, systemd may have its port: doctor is told so, and the gateway takes it over.
+		says(t, "systemctl start framegate.socket; framegate doctor --no-self-test || :", "intercept.listen :8443: systemd listens, for the gateway to take over")
+		says(t, "systemctl start framegate; framegate doctor --no-self-test || :", "intercept.listen :8443: the gateway listens", "admin.listen 127.0.0.1:9470: the gateway listens")
+		// A gateway that cannot start is tried until it can.
+		m.sh(t, "systemctl stop framegate; chown root /var/lib/framegate/audit; ! systemctl start framegate; until [ $(systemctl show --property=NRestarts --value framegate) -gt 5 ]; do sleep 0.2; done")
+		m.sh(t, "chown framegate /var/lib/framegate/audit; until systemctl --quiet is-active framegate; do sleep 0.1; done")
+		says(t, "systemctl stop framegate.socket framegate; systemctl start framegate; journalctl --sync; journalctl --no-pager | grep -c 'so one was made'", "1\n")
 		m.sh(t, "dpkg --purge framegate; rm -r /var/lib/framegate")
 	})
 

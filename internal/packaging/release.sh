@@ -10,6 +10,7 @@
 #   SOURCE_DATE_EPOCH  default: the time of the commit
 #   MAINTAINER         of the package: "Name <address>"
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/../.."
 
 NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
@@ -31,8 +32,14 @@ archs=("$@")
 MAINTAINER=${MAINTAINER:-framegate maintainers <framegate@localhost>}
 export MAINTAINER
 
-# What else could change the bytes of a build.
-export CGO_ENABLED=0 GOOS=linux GOFLAGS=-mod=readonly GOEXPERIMENT='' GOAMD64=v1 GOARM64=v8.0 GOWORK=off GOFIPS140=off TZ=UTC LC_ALL=C
+# Of what the user has set, by the environment or by go env -w, only what says where
+# modules come from and are kept counts: the rest could change the bytes of a build.
+for key in GOPROXY GOSUMDB GOPRIVATE GONOPROXY GONOSUMDB GOINSECURE GOAUTH GOVCS GOMODCACHE GOCACHE GOTOOLCHAIN; do
+	value=$(go env "$key")
+	export "$key=$value"
+done
+unset GO111MODULE GOARCH GOBIN GO_EXTLINK_ENABLED
+export GOENV=off CGO_ENABLED=0 GOOS=linux GOFLAGS=-mod=readonly GOEXPERIMENT='' GOAMD64=v1 GOARM64=v8.0 GOWORK=off GOFIPS140=off TZ=UTC LC_ALL=C
 umask 022
 host() { env -u GOOS -u GOARCH "$@"; } # what runs here, whatever it builds for
 LDFLAGS="-s -w -X main.releaseVersion=v$VERSION -X main.releaseCommit=$COMMIT"
@@ -77,8 +84,10 @@ for arch in "${archs[@]}"; do
 	binary=framegate-$VERSION-linux-$arch
 	GOARCH=$arch go build -trimpath -buildvcs=false -ldflags "$LDFLAGS" -o "$STAGE/$arch/framegate" ./cmd/framegate
 	cp "$STAGE/$arch/framegate" "$out/$binary"
-	"$STAGE/tools/cyclonedx-gomod" bin -json -std -noserial -notimestamp -version "v$VERSION" \
+	GOARCH=$arch "$STAGE/tools/cyclonedx-gomod" bin -json -std -noserial -notimestamp -version "v$VERSION" \
 		-output "$out/$binary.cdx.json" "$STAGE/$arch/framegate" 2>"$STAGE/said" || die "$(cat "$STAGE/said")"
+	# It goes by its environment, not by what it reads.
+	[ "$(grep -o 'goarch=[a-z0-9]*' "$out/$binary.cdx.json" | sort -u)" = "goarch=$arch" ] || die "the SBOM of $binary is that of another architecture"
 	GOARCH=$arch "$STAGE/tools/nfpm" package --config internal/packaging/nfpm.yaml --packager deb --target "$out" >"$STAGE/said" || die "$(cat "$STAGE/said")"
 done
 cp "$STAGE/NOTICES" "$out/framegate-$VERSION-NOTICES"

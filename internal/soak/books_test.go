@@ -143,14 +143,16 @@ func (b *books) errorf(c *conversation, format string, args ...any) {
 // cause names the fault of the network that ended c when it ended, and in the
 // way in which it would have; "" if there was none.
 func (b *books) cause(c *conversation) string {
-	ended := c.ended
-	if rec := b.connections[c.id]; rec != nil && !rec.closed.IsZero() {
-		ended = rec.closed // a reader that stalls learns of it late
-	}
 	for _, k := range b.injected.kills {
-		if c.host == killedHost && k.covers(ended) && slices.Contains(byKill, c.outcome) {
+		// Whatever lives when the server is killed ends by that. When is up to its
+		// peer: one that stalls learns of it late.
+		if c.host == killedHost && !c.begun.After(k.to) && !c.ended.Before(k.from) && slices.Contains(byKill, c.outcome) {
 			return "the server was killed"
 		}
+	}
+	ended := c.ended
+	if rec := b.connections[c.id]; rec != nil && !rec.closed.IsZero() {
+		ended = rec.closed
 	}
 	for _, f := range b.injected.full {
 		if b.onFailure == "block" && f.covers(ended) && slices.Contains(byFull, c.outcome) {
