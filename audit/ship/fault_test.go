@@ -165,11 +165,15 @@ func TestOverload(t *testing.T) {
 			f.verify(audit.VerifyOptions{})
 			lines := f.lines()
 			st = f.shipper.Status()[0]
-			// All but what the socket took are lost; the record of that, itself
-			// unshipped, is one more.
-			want := fmt.Sprintf(`"unshipped":{"target":%q,"count":%d,`, "syslog+tcp://"+addr, st.Lost-1)
-			if len(lines) != n+1 || !strings.Contains(lines[n], want) || st.Sent+st.Lost != int64(n)+1 {
-				t.Errorf("%d records, the last %s, want %s; status %+v", len(lines), lines[len(lines)-1], want, st)
+			// All but what the socket took are lost. The record of that may be one more,
+			// or the last that it took.
+			unshipped := func(count int64) string {
+				return fmt.Sprintf(`"unshipped":{"target":%q,"count":%d,`, "syslog+tcp://"+addr, count)
+			}
+			last := lines[len(lines)-1]
+			told := strings.Contains(last, unshipped(st.Lost-1)) || strings.Contains(last, unshipped(st.Lost))
+			if len(lines) != n+1 || !told || st.Sent+st.Lost != int64(n)+1 {
+				t.Errorf("%d records, the last %s; status %+v", len(lines), last, st)
 			}
 			if c := strings.Count(f.console.String(), "queue is full"); c != 1 {
 				t.Errorf("told %d times:\n%s", c, f.console)
