@@ -61,6 +61,7 @@ const arrows = `
 	frames, policy, audit           < cmd/framegate;
 	ca, ca/bundle, intercept, mitm  < cmd/framegate;
 	COBRA, TOML, SYS, SYSTEMD       < cmd/framegate;
+	NETUTIL                         < cmd/framegate;
 	audit/capture, audit/format     < cmd/framegate;
 	audit/ship                      < cmd/framegate;
 	policy/gitleaks                 < cmd/framegate;
@@ -83,6 +84,7 @@ var rooms = map[string]string{
 	"GOPROXY":    "github.com/elazarl/goproxy",
 	"HTTPGUTS":   "golang.org/x/net/http/httpguts",
 	"IDNA":       "golang.org/x/net/idna",
+	"NETUTIL":    "golang.org/x/net/netutil",
 	"OCSP":       "golang.org/x/crypto/ocsp",
 	"OTLP":       "go.opentelemetry.io/proto/otlp",
 	"PARQUET":    "github.com/parquet-go/parquet-go",

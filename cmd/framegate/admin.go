@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"framegate/intercept"
 	"framegate/internal/onboarding"
 )
@@ -31,13 +33,17 @@ type admin struct {
 	serving chan struct{}       // closed once no more are accepted; nil: it has not begun
 }
 
+// maxAdmin is how many connections to the admin port there may be. Each takes a
+// descriptor that others could use, and lasts no longer than its timeouts.
+const maxAdmin = 256
+
 // newAdmin serves on ln, which it closes; nil: there is none. With profile it
 // serves profiles of the process, too, though on a socket of the file system only.
 func newAdmin(ln net.Listener, ready func() error, page *onboarding.Page, metrics http.Handler, profile bool) *admin {
 	if ln == nil {
 		return nil
 	}
-	a := &admin{ln: ln, ready: ready, metrics: metrics}
+	a := &admin{ln: netutil.LimitListener(ln, maxAdmin), ready: ready, metrics: metrics}
 	a.show(page, profile)
 	a.server = &http.Server{
 		Handler: a, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,

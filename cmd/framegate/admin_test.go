@@ -3,14 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"framegate/internal/onboarding"
 )
@@ -147,5 +150,32 @@ func TestAdminWarning(t *testing.T) {
 		if got := strings.Contains(b.String(), "can be reached from other machines"); got != want {
 			t.Errorf("%s: %q", addr, &b)
 		}
+	}
+}
+
+// Whoever can reach the port takes maxAdmin descriptors, and no more; the next one
+// waits for another to end.
+func TestAdminConnections(t *testing.T) {
+	ln := tcpListener(t)
+	serveAdmin(t, ln, false)
+	conns := make([]net.Conn, maxAdmin+1)
+	for i := range conns {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns[i] = c
+	}
+	last := conns[maxAdmin]
+	io.WriteString(last, "GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+	last.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := last.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v: one more than the limit is answered", n, err)
+	}
+	conns[0].Close()
+	last.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if answer, err := io.ReadAll(last); !strings.HasSuffix(string(answer), "ok\n") {
+		t.Errorf("%q, %v", answer, err)
 	}
 }
