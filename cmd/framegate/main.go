@@ -21,7 +21,8 @@
 //	2  the command line, the configuration or a precondition is at fault;
 //	   nothing was changed
 //
-// `audit verify` also has 10 altered, 11 truncated, 12 gap, 13 bad signature.
+// `audit verify` also has 10 altered, 11 truncated, 12 gap, 13 bad signature,
+// and `exec` has the code of the command that it ran.
 package main
 
 import (
@@ -71,6 +72,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.As(err, &e) {
 		code = e.code
 	}
+	if status, ok := err.(commandStatus); ok {
+		return int(status)
+	}
 	printError(stderr, err)
 	return code
 }
@@ -91,6 +95,7 @@ func newRootCommand() *cobra.Command {
 	return group(root,
 		newRunCommand(g),
 		newDemoCommand(),
+		newExecCommand(g),
 		newRedirectCommand(g),
 		newCACommand(g),
 		newPolicyCommand(g),

@@ -221,6 +221,9 @@ func (gw *gateway) close() {
 // capture says how the connections of ln tell where they were going, and what
 // serves them.
 func (gw *gateway) capture(ln net.Listener) (dst func(net.Conn) (netip.AddrPort, error), serve intercept.Handler) {
+	if own, ok := ln.(*commandListener); ok {
+		return own.destination, gw.proxy.ServeConn
+	}
 	if gw.config.Intercept.Mode == "tproxy" {
 		return intercept.LocalDst(ln.Addr()), intercept.KeepSource(gw.proxy.ServeConn)
 	}
