@@ -183,13 +183,11 @@ func TestHandover(t *testing.T) {
 		var visitors sync.WaitGroup
 		defer visitors.Wait()
 		room := make(chan struct{}, 500)
-		tick := time.NewTicker(each)
-		defer tick.Stop()
-		for range most {
+		for i := range most {
 			select {
 			case <-stop:
 				return
-			case <-tick.C:
+			case <-time.After(time.Until(began.Add(time.Duration(i) * each))): // none is left out by a late one
 			}
 			room <- struct{}{}
 			visitors.Go(func() {
