@@ -60,7 +60,7 @@ func (r Rules) input(f family, saved string) InputReport {
 	}
 	w.report.Mend = f.command + " -I INPUT -p tcp -m tcp --dport " + strconv.Itoa(int(r.ListenPort)) + " -m conntrack --ctstate DNAT -j ACCEPT"
 	if r.transparent() {
-		w.report.Mend = fmt.Sprintf("%s -I INPUT -p tcp -m mark --mark %#x -j ACCEPT", f.command, captureMark)
+		w.report.Mend = fmt.Sprintf("%s -I INPUT -p tcp -m mark --mark %#x -j ACCEPT", f.command, CaptureMark)
 	}
 	return w.report
 }
@@ -256,5 +256,5 @@ func carries(mark string) bool {
 	if err != nil {
 		bits = 0xffffffff
 	}
-	return captureMark&bits == v
+	return CaptureMark&bits == v
 }

@@ -11,7 +11,7 @@ import (
 
 // A routing is what one family has of ours, or should have, besides the
 // tables: the routes of the table captureTable, the rules that lead there and
-// those about captureMark.
+// those about CaptureMark.
 type routing struct {
 	rules  []string // arguments of "ip rule add"
 	routes []string // arguments of "ip route add", without the table
@@ -71,7 +71,7 @@ func installedRouting(ctx context.Context, r Runner, f family) (routing, error) 
 // defaultAttributes are printed of a route though nobody has asked for them.
 var defaultAttributes = strings.NewReplacer(" scope host", "", " metric 1024", "", " pref medium", "")
 
-var ownRule = regexp.MustCompile(fmt.Sprintf(" (fwmark %#x|lookup %d)( |$)", captureMark, captureTable))
+var ownRule = regexp.MustCompile(fmt.Sprintf(" (fwmark %#x|lookup %d)( |$)", CaptureMark, captureTable))
 
 // parseRouting finds what is ours in the output of ip.
 func parseRouting(rules, routes string) routing {

@@ -50,7 +50,7 @@ func (r Rules) Validate() error {
 	if r.Mode != "" && r.Mode != "redirect" && r.Mode != "tproxy" {
 		bad(`mode %q is unknown, expected "redirect" or "tproxy"`, r.Mode)
 	}
-	if r.Mark == captureMark {
+	if r.Mark == CaptureMark {
 		bad("mark %#x is that of packets for the gateway, in mode tproxy, and cannot be that of its sockets", r.Mark)
 	}
 	if r.QUIC != "" && r.QUIC != "block" && r.QUIC != "allow" {

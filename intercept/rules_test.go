@@ -88,7 +88,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"zero", Rules{}, []string{"listen port 0"}},
 		{"mode", Rules{ListenPort: 1, Mode: "TPROXY"}, []string{`mode "TPROXY" is unknown, expected "redirect" or "tproxy"`}},
-		{"mark", Rules{ListenPort: 1, Mark: captureMark}, []string{"mark 0x46475450 is that of packets for the gateway"}},
+		{"mark", Rules{ListenPort: 1, Mark: CaptureMark}, []string{"mark 0x46475450 is that of packets for the gateway"}},
 		{"quic", Rules{ListenPort: 1, QUIC: "drop"}, []string{`quic "drop" is unknown, expected "block" or "allow"`}},
 		{"port 0", Rules{ListenPort: 1, Ports: []uint16{0}}, []string{"port 0 cannot be captured"}},
 		{"own port", Rules{ListenPort: 8443, Ports: []uint16{443, 8443}}, []string{"port 8443 is the gateway's own"}},

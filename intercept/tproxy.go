@@ -9,11 +9,13 @@ import (
 // before whatever a VPN has put between the local table, of preference 0, and
 // the main one, of 32766.
 const (
-	captureMark    = 0x46475450 // "FGTP": mark of packets for our transparent sockets
-	captureTable   = 17991      // 0x4647, "FG": routes for them
-	capturePref    = 100        // preference of the rule that leads there, and one less
-	connectionZone = 17991      // conntrack zone of the connections with clients
-	mainTable      = 254        // RT_TABLE_MAIN in linux/rtnetlink.h
+	// CaptureMark is the mark of packets for our transparent sockets: "FGTP".
+	CaptureMark = 0x46475450
+
+	captureTable   = 17991 // 0x4647, "FG": routes for them
+	capturePref    = 100   // preference of the rule that leads there, and one less
+	connectionZone = 17991 // conntrack zone of the connections with clients
+	mainTable      = 254   // RT_TABLE_MAIN in linux/rtnetlink.h
 )
 
 // lowestEphemeral is the lowest port that the kernel picks for a connection:
@@ -30,7 +32,7 @@ func (r Rules) transparent() bool { return r.Mode == "tproxy" }
 // listener even if it has a socket: the one of an earlier connection from the
 // same port, in TIME_WAIT, which TPROXY replaces and nobody else would.
 func (r Rules) tproxy(f family) chain {
-	divert := fmt.Sprintf("-m socket --transparent -j MARK --set-xmark %#x/0xffffffff", captureMark)
+	divert := fmt.Sprintf("-m socket --transparent -j MARK --set-xmark %#x/0xffffffff", CaptureMark)
 	to := "-j " + ours[mangle].chain
 	return chain{
 		present: true,
@@ -38,8 +40,8 @@ func (r Rules) tproxy(f family) chain {
 			"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN " + divert,
 			"-p " + f.icmp + " " + divert,
 			// No rule after us may change the mark.
-			fmt.Sprintf("-m mark --mark %#x -j ACCEPT", captureMark),
-		}, r.capture(f, fmt.Sprintf("TPROXY --on-port %d --on-ip %s --tproxy-mark %#x/0xffffffff", r.ListenPort, f.anyAddr, captureMark))...),
+			fmt.Sprintf("-m mark --mark %#x -j ACCEPT", CaptureMark),
+		}, r.capture(f, fmt.Sprintf("TPROXY --on-port %d --on-ip %s --tproxy-mark %#x/0xffffffff", r.ListenPort, f.anyAddr, CaptureMark))...),
 		jumps: []jump{
 			{from: "PREROUTING", at: 1, spec: "-p tcp " + to},
 			{from: "PREROUTING", at: 2, spec: "-p " + f.icmp + " " + to},
@@ -92,8 +94,8 @@ func (r Rules) routing() routing {
 	}
 	return routing{
 		rules: []string{
-			fmt.Sprintf("pref %d from all fwmark %#x iif lo lookup %d", capturePref-1, captureMark, mainTable),
-			fmt.Sprintf("pref %d from all fwmark %#x lookup %d", capturePref, captureMark, captureTable),
+			fmt.Sprintf("pref %d from all fwmark %#x iif lo lookup %d", capturePref-1, CaptureMark, mainTable),
+			fmt.Sprintf("pref %d from all fwmark %#x lookup %d", capturePref, CaptureMark, captureTable),
 		},
 		routes: []string{"local default dev lo"},
 	}

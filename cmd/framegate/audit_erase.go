@@ -66,7 +66,7 @@ func tellErased(cmd *cobra.Command, e *audit.Erasure, done audit.Erased) error {
 		say(stderr, "nothing to erase: no connection with a key began before %s", e.Before.UTC().Format(time.RFC3339))
 		return nil
 	}
-	say(stderr, "erased the payloads of %s", plural(int64(done.Keys), "connection"))
+	say(stderr, "erased the payloads of %s", counted(int64(done.Keys), "connection"))
 	if done.Spooled == "" {
 		return nil
 	}

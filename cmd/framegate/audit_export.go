@@ -212,9 +212,9 @@ func (p *payloadSource) tell(done bool) {
 	if !done {
 		return
 	}
-	say(p.stderr, "%s read", plural(p.records, "record"))
+	say(p.stderr, "%s read", counted(p.records, "record"))
 	for reason, n := range p.missing {
-		say(p.stderr, "without payload, %s: %s", plural(n, "message"), reason)
+		say(p.stderr, "without payload, %s: %s", counted(n, "message"), reason)
 	}
 }
 

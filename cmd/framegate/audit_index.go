@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -50,12 +49,4 @@ func auditIndex(g *globals, dir *string) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "make all of it again")
 	return cmd
-}
-
-// plural is n with a noun, such as "1 gap" and "2 gaps".
-func plural(n int64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

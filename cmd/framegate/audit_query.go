@@ -150,12 +150,12 @@ func printProved(cmd *cobra.Command, out *recordPrinter, r *audit.Reader, vkey s
 		return failed(err).hint("what is printed is proved, that it is all is not; framegate audit verify says more")
 	}
 	stderr := cmd.ErrOrStderr()
-	say(stderr, "proved: all that match of the %s that %s has signed", plural(int64(c.Size), "block"), c.Origin)
+	say(stderr, "proved: all that match of the %s that %s has signed", counted(int64(c.Size), "block"), c.Origin)
 	if vkey == "" {
 		say(stderr, "the key is that of the directory: give one that was kept elsewhere with --key")
 	}
 	if n := r.Unproven(); n > 0 {
-		say(stderr, "behind the checkpoint, and not searched: %s", plural(int64(n), "record"))
+		say(stderr, "behind the checkpoint, and not searched: %s", counted(int64(n), "record"))
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func auditStats(g *globals, dir *string) *cobra.Command {
 				failures = append(failures, errors.New("the log is damaged, some records are not counted"))
 			}
 			if stats.Differing > 0 {
-				failures = append(failures, fmt.Errorf("%s whose records do not add up to conn.close", plural(stats.Differing, "connection")))
+				failures = append(failures, fmt.Errorf("%s whose records do not add up to conn.close", counted(stats.Differing, "connection")))
 			}
 			return errors.Join(failures...)
 		},

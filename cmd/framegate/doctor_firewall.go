@@ -96,7 +96,7 @@ func (d *doctor) nftCaptured() string {
 // for what goes to a transparent socket, and one for all that comes by an interface.
 var (
 	nftRedirected  = regexp.MustCompile(`\bct status [^\n]*\b0x0*20\b[^\n]* accept`)
-	nftTransparent = regexp.MustCompile(`\b(socket transparent|mark 0x46475450)\b[^\n]* accept`)
+	nftTransparent = regexp.MustCompile(fmt.Sprintf(`\b(socket transparent|mark %#x)\b[^\n]* accept`, intercept.CaptureMark))
 	nftWide        = regexp.MustCompile(`(?m)^\s*iif(?:name)? (\S+).* accept`)
 )
 

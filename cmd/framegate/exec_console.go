@@ -54,7 +54,7 @@ func (c *heldConsole) release() {
 		say(c.out, "%s", bytes.TrimRight(line, "\n"))
 	}
 	if c.more > 0 {
-		say(c.out, "%s more of the gateway: --verbose prints them", plural(c.more, "line"))
+		say(c.out, "%s more of the gateway: --verbose prints them", counted(c.more, "line"))
 	}
 	c.held, c.more = nil, 0
 }
@@ -104,11 +104,11 @@ func (x *execution) summary(noRule bool) error {
 		}
 	}
 	s := counter.Stats(10)
-	say(x.stderr, "%s%s", plural(s.Connections.Opened, "connection"), of(s.States,
+	say(x.stderr, "%s%s", counted(s.Connections.Opened, "connection"), of(s.States,
 		audit.StateInspected, audit.StateBypassed, audit.StateBlocked, audit.StateOpaque, audit.StateFailed))
-	say(x.stderr, "%s of WebSockets%s", plural(s.ToServer.Messages+s.ToClient.Messages, "message"), of(s.Actions, "log", "redact", "drop", "close"))
+	say(x.stderr, "%s of WebSockets%s", counted(s.ToServer.Messages+s.ToClient.Messages, "message"), of(s.Actions, "log", "redact", "drop", "close"))
 	for _, rule := range s.Rules {
-		say(x.stderr, "rule %s: %s", rule.Name, plural(rule.Records, "record"))
+		say(x.stderr, "rule %s: %s", rule.Name, counted(rule.Records, "record"))
 	}
 	if noRule {
 		say(x.stderr, "%s", noRules)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -72,7 +71,7 @@ func (x *execution) accompany(gw *gateway, ns *execNamespace, command *exec.Cmd,
 		}
 	}
 	if left := ns.killAll(); left > 0 && !x.quiet {
-		say(x.stderr, "ended %s that the command had left behind", processes(left))
+		say(x.stderr, "ended %s that the command had left behind", counted(left, "process"))
 	}
 	stop <- syscall.SIGTERM
 	late := time.AfterFunc(cutAfter, func() { stop <- syscall.SIGTERM })
@@ -94,11 +93,4 @@ func exitStatusOnly(err error) error {
 		return nil
 	}
 	return err
-}
-
-func processes(n int) string {
-	if n == 1 {
-		return "1 process"
-	}
-	return fmt.Sprintf("%d processes", n)
 }

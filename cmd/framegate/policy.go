@@ -79,10 +79,3 @@ func mustExist(patterns []string) error {
 	}
 	return nil
 }
-
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}

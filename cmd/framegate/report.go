@@ -78,6 +78,17 @@ func say(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "framegate: %s\n", printable(fmt.Sprintf(format, args...)))
 }
 
+// counted is n with a noun, such as "1 gap", "2 gaps" and "2 processes".
+func counted[N int | int64](n N, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "s"):
+		return fmt.Sprintf("%d %ses", n, noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // printable returns s with everything escaped that could move the cursor,
 // change the terminal's state or the apparent order of the text: control
 // characters, bidirectional overrides, invalid UTF-8.
